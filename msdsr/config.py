@@ -1,0 +1,366 @@
+"""The one truth about the configuration: config.yaml, its JSON schema and its docs come from here.
+
+The configuration holds science only. Threads, memory, partitions and GPUs belong to the profile.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from msdsr.presets import PRESETS
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True)
+
+
+class CohortConfig(Section):
+    """One set of slides that is processed and reported together."""
+
+    sheet: str = Field(
+        description="Sample sheet (TSV): one row a slide. Relative to the working directory.",
+    )
+    source: Literal["files", "phantom", "blastocyst"] = Field(
+        default="files",
+        description="Where the raw files come from: they are there (`files`), or the workflow "
+        "makes the synthetic cohort (`phantom`) or fetches the public example (`blastocyst`).",
+    )
+    model: Name = Field(description="Which of `models` superresolves this cohort.")
+    attribution: str = Field(
+        default="", description="Source and licence of the data, printed in the report."
+    )
+
+
+class NetworkConfig(Section):
+    """The 2D network (a diffusers UNet2DModel)."""
+
+    image_size: Count = Field(
+        default=48, description="Side of a training crop and of an inference tile (pixels)."
+    )
+    block_out_channels: list[Count] = Field(
+        default=[224, 448, 672, 896], description="Feature channels of each level."
+    )
+    layers_per_block: Count = Field(default=2, description="Residual blocks a level.")
+    attention_levels: list[bool] = Field(
+        default=[False, True, True, True], description="Self-attention on each level."
+    )
+    attention_head_dim: Count = Field(default=32, description="Channels of an attention head.")
+    norm_num_groups: Count = Field(default=32, description="Groups of each group normalisation.")
+
+
+class ObjectiveConfig(Section):
+    """What the network sees and what it is asked for."""
+
+    data: Literal["unit", "standardised"] = Field(
+        default="standardised",
+        description="Intensities in the network: raw/65536 in [0,1] as published (`unit`), or zero "
+        "mean and unit variance per channel of the training split (`standardised`).",
+    )
+    derive_ch1: bool = Field(
+        default=False,
+        description="Give the network the published third channel CH1 = CH3 − CH2 + 5000/65536 "
+        "(needs channels CH2, CH3 and `data: unit`).",
+    )
+    conditioning: Literal["rows", "mask_and_rows"] = Field(
+        default="mask_and_rows",
+        description="Observed rows overwrite x_t (`rows`, as published), or also enter as extra "
+        "channels with their mask (`mask_and_rows`).",
+    )
+    prediction: Literal["epsilon", "v"] = Field(
+        default="epsilon",
+        description="What the network predicts: the noise ε, or v = √ᾱ·ε − √(1−ᾱ)·x0.",
+    )
+    loss_rows: Literal["all", "unobserved"] = Field(
+        default="unobserved", description="Rows that enter the L1 loss; as published: all."
+    )
+    masks: Literal["paper", "mixture"] = Field(
+        default="mixture",
+        description="Law of the observed rows: 28..43 of 48 masked at random places (`paper`), or "
+        "stride 2..8 with any phase 50 %, random rows 40 %, 0..4 rows 10 % (`mixture`).",
+    )
+    timesteps: Count = Field(default=1000, description="Diffusion steps T of the cosine schedule.")
+
+
+class OptimiserConfig(Section):
+    """How long and how fast a model learns."""
+
+    images: Count = Field(default=5_000_000, description="Length of the training (crops seen).")
+    batch: Count = Field(
+        default=256, description="Global batch, whatever the number of GPUs (crops)."
+    )
+    micro_batch: Count = Field(
+        default=256, description="Largest batch one device takes at a time (crops)."
+    )
+    balance: Literal["pixel", "slide", "patient"] = Field(
+        default="pixel",
+        description="What gets an equal share of the crops: every pixel of tissue, every slide, or "
+        "every patient.",
+    )
+    learning_rate: Positive = Field(default=1e-4, description="Peak learning rate of AdamW.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        default=0.01, description="Weight decay of AdamW."
+    )
+    warmup: Fraction = Field(default=0.1, description="Part of the training with a rising rate.")
+    clip_norm: Positive = Field(default=0.5, description="Gradients are clipped to this norm.")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.9999, description="Decay of the weights' moving average, which inference uses."
+    )
+    checkpoint_minutes: Positive = Field(
+        default=10.0, description="Time between two resume states (minutes)."
+    )
+    keep_checkpoints: Count = Field(default=2, description="Resume states kept.")
+    validate_every: Count = Field(
+        default=250_000, description="Time between two validations (crops seen)."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="bfloat16", description="Arithmetic of the network under autocast."
+    )
+    compile: bool = Field(default=True, description="Compile the network (falls back to eager).")
+
+
+class ModelConfig(Section):
+    """A model: frozen (`path`) or trained here (`preset` and `cohorts`)."""
+
+    path: str | None = Field(
+        default=None,
+        description="Folder of a released model (config.json and safetensors), never retrained.",
+    )
+    preset: Literal["paper", "default", "tiny"] = Field(
+        default="default", description="Which recipe fills the keys left out below."
+    )
+    cohorts: list[Name] = Field(
+        default=[], description="Cohorts whose train slides teach the model."
+    )
+    network: NetworkConfig = Field(default=NetworkConfig(), description="Layout of the network.")
+    objective: ObjectiveConfig = Field(
+        default=ObjectiveConfig(), description="What the network sees and is asked for."
+    )
+    optimiser: OptimiserConfig = Field(default=OptimiserConfig(), description="Length and speed.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        preset = PRESETS.get(values.get("preset", "default"), {})
+        filled = dict(values)
+        for part, defaults in preset.items():
+            given = filled.get(part)
+            if given is None or isinstance(given, dict):
+                filled[part] = {**defaults, **(given or {})}
+        return filled
+
+    @model_validator(mode="after")
+    def _frozen_or_trained(self) -> Self:
+        if self.path is None and not self.cohorts:
+            raise ValueError("a model needs either `path` (frozen) or `cohorts` (to learn from)")
+        if self.path is not None and self.cohorts:
+            raise ValueError(
+                "a model has either `path` (frozen) or `cohorts` (to learn from), not both"
+            )
+        return self
+
+
+class IngestConfig(Section):
+    """Raw files to OME-Zarr."""
+
+    chunk_yx: Count = Field(default=256, description="Side of a chunk in Y and X (pixels).")
+    shard_mb: Positive = Field(
+        default=256.0, description="Size that a shard should come near, uncompressed (MB)."
+    )
+
+
+class PatchConfig(Section):
+    """The patch grid and the tissue mask."""
+
+    size: Count = Field(default=256, description="Side of a patch in Y and X (pixels).")
+    smoothing_um: Positive = Field(
+        default=4.0,
+        description="σ of the Gaussian that smooths the mean projection before Otsu (µm).",
+    )
+    min_tissue_fraction: Fraction = Field(
+        default=0.1, description="Patches with less tissue are marked as background."
+    )
+
+
+class DenoiseConfig(Section):
+    """The hand-off to a denoiser."""
+
+    mode: Literal["none"] = Field(
+        default="none", description="`none`: the acquired values pass unchanged."
+    )
+
+
+class TrainsetConfig(Section):
+    """2D training images from XY planes."""
+
+    size: Count = Field(default=256, description="Side of a stored training image (pixels).")
+    min_tissue_fraction: Fraction = Field(
+        default=0.1, description="Patches with less tissue are left out."
+    )
+    min_side: Count = Field(
+        default=48,
+        description="Narrower patches are left out (pixels): the side of a training crop.",
+    )
+    shard_images: Count = Field(
+        default=1024, description="Images in one shard of the training set."
+    )
+
+
+class SuperresolveConfig(Section):
+    """Filling the missing planes."""
+
+    factors: list[Annotated[int, Field(ge=2, le=8)]] = Field(
+        default=[2],
+        description="Factors along z. A factor that is a multiple m of the slide's own z/xy ratio "
+        "is run on every m-th plane (paper, section 4.3), so that all factors end at one spacing.",
+    )
+    methods: list[Literal["msdsr"]] = Field(
+        default=["msdsr"], description="Methods whose volumes are kept beside the baselines."
+    )
+    mode: Literal["xz", "yz", "average"] = Field(
+        default="average",
+        description="Plane of the slices that are restored; `average` is the mean of both (Eq. 9).",
+    )
+    steps: Count = Field(default=200, description="Denoising steps (network evaluations a slice).")
+    eta: Fraction = Field(
+        default=1.0, description="Noise put back in each step: 1 ancestral (DDPM), 0 none (DDIM)."
+    )
+    stride: Count = Field(
+        default=40, description="Distance between the lateral tiles of a slice (pixels)."
+    )
+    batch: Count = Field(default=64, description="Tiles the network sees at a time.")
+    block: Count = Field(
+        default=1024,
+        description="Side in Y and X of the block that is restored at a time, without its halo "
+        "(pixels). Rounded up to whole shards.",
+    )
+
+
+class EvaluateConfig(Section):
+    """Numbers that say how good a volume is."""
+
+    baselines: list[Literal["nearest", "linear"]] = Field(
+        default=["nearest", "linear"], description="Interpolations reported beside the methods."
+    )
+    crop: Count = Field(
+        default=32,
+        description="Side of the square cut from every slice, real and restored alike (pixels).",
+    )
+    max_images: Count = Field(
+        default=2000,
+        description="Most crops of one plane orientation, slide, method and factor.",
+    )
+    max_reference_images: Count = Field(
+        default=10_000, description="Most crops of real XY planes that stand for the truth."
+    )
+    window: tuple[Fraction, Fraction] = Field(
+        default=(0.005, 0.995),
+        description="Quantiles of the real images that Inception sees as black and as white.",
+    )
+    inception: str | None = Field(
+        default=None,
+        description="File of the Inception network (TorchScript); left out, it is fetched and its "
+        "SHA-256 checked.",
+    )
+
+
+class ReportConfig(Section):
+    """The page a cohort is judged by."""
+
+    title: str = Field(default="", description="Title of the page; left out, the cohort's name.")
+    slides_with_pictures: Annotated[int, Field(ge=0)] = Field(
+        default=12, description="Most slides that get pictures."
+    )
+
+
+class PhantomConfig(Section):
+    """The synthetic cohort with known truth."""
+
+    train_patients: Count = Field(default=3, description="Patients to learn from.")
+    val_patients: Count = Field(
+        default=1, description="Patients whose planes stand for real images."
+    )
+    infer_patients: Count = Field(default=2, description="Patients to superresolve.")
+    size: Count = Field(default=160, description="Side of a slide in Y and X (pixels).")
+    planes: Annotated[int, Field(ge=2)] = Field(
+        default=20, description="Acquired planes of a z-stack."
+    )
+    images_2d: Annotated[int, Field(ge=0)] = Field(
+        default=4, description="Extra sharp 2D images of each train and val patient."
+    )
+    voxel_um: Positive = Field(default=0.5, description="Isotropic voxel of the tissue (µm).")
+    z_ratio: Count = Field(default=2, description="Plane distance over the XY pixel size.")
+    axial_blur_um: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="σ of the microscope's blur along z (µm)."
+    )
+    photons: Positive = Field(
+        default=10_000.0, description="Photons at full scale: the strength of Poisson noise."
+    )
+    read_noise: Annotated[float, Field(ge=0)] = Field(
+        default=0.002, description="σ of the Gaussian read noise (full scale = 1)."
+    )
+    laser_drift: Annotated[float, Field(ge=0)] = Field(
+        default=0.02, description="σ of the laser's intensity drift along the strips (relative)."
+    )
+    strip: Count = Field(
+        default=100, description="Width of a strip that is scanned along Y (pixels)."
+    )
+
+
+class Config(Section):
+    """Everything a run depends on, but for machines."""
+
+    seed: Annotated[int, Field(ge=0)] = Field(
+        default=2024, description="Seed of all randomness; a result is a function of it."
+    )
+    cohorts: dict[Name, CohortConfig] = Field(
+        default={
+            "demo": CohortConfig(
+                sheet="config/cohorts/demo.tsv", source="phantom", model="phantom-tiny"
+            ),
+        },
+        description="Cohorts by name; a name is a folder under results/.",
+    )
+    models: dict[Name, ModelConfig] = Field(
+        default={"phantom-tiny": ModelConfig(path="resources/models/phantom-tiny")},
+        description="Models by name.",
+    )
+    phantom: PhantomConfig = Field(default=PhantomConfig(), description="The synthetic cohort.")
+    ingest: IngestConfig = Field(default=IngestConfig(), description="Raw files to OME-Zarr.")
+    patch: PatchConfig = Field(default=PatchConfig(), description="Patch grid and tissue mask.")
+    denoise: DenoiseConfig = Field(default=DenoiseConfig(), description="Hand-off to a denoiser.")
+    trainset: TrainsetConfig = Field(
+        default=TrainsetConfig(), description="2D training images from XY planes."
+    )
+    superresolve: SuperresolveConfig = Field(
+        default=SuperresolveConfig(), description="Filling the missing planes."
+    )
+    evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="The numbers.")
+    report: ReportConfig = Field(default=ReportConfig(), description="The page.")
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        for name, cohort in self.cohorts.items():
+            if cohort.model not in self.models:
+                raise ValueError(
+                    f"cohorts.{name}.model is {cohort.model!r}, which is not in models "
+                    f"({', '.join(self.models)})"
+                )
+        for name, model in self.models.items():
+            for known in model.cohorts:
+                if known not in self.cohorts:
+                    raise ValueError(
+                        f"models.{name}.cohorts names {known!r}, which is not in cohorts "
+                        f"({', '.join(self.cohorts)})"
+                    )
+        return self

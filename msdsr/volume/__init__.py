@@ -1,0 +1,35 @@
+"""What a volume is, where it lives, and how long work on it survives being killed."""
+
+from msdsr.volume.geometry import (
+    Region,
+    ShardGrid,
+    VoxelSize,
+    acquired_rows,
+    keep_every,
+    output_planes,
+)
+from msdsr.volume.resume import Work
+from msdsr.volume.store import (
+    StoreWriter,
+    VolumeSpec,
+    create_store,
+    open_volume,
+    read_spec,
+    write_volume,
+)
+
+__all__ = [
+    "Region",
+    "ShardGrid",
+    "StoreWriter",
+    "VolumeSpec",
+    "VoxelSize",
+    "Work",
+    "acquired_rows",
+    "create_store",
+    "keep_every",
+    "open_volume",
+    "output_planes",
+    "read_spec",
+    "write_volume",
+]

@@ -1,0 +1,99 @@
+"""OME-Zarr 0.5 metadata: built and checked with ome-zarr-models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ome_zarr_models.common.omero import Channel, Omero, Window
+from ome_zarr_models.v05.axes import Axis
+from ome_zarr_models.v05.image import ImageAttrs
+from ome_zarr_models.v05.multiscales import Dataset, Multiscale
+
+from msdsr.volume.geometry import VoxelSize
+
+AXES = ("c", "z", "y", "x")
+COLOURS = ("FF00FF", "00FF00", "00FFFF", "FFFF00", "FF0000", "0000FF", "FFFFFF", "FF8000")
+
+
+def ome_attributes(
+    name: str,
+    voxel: VoxelSize,
+    steps: Sequence[tuple[int, int, int]],
+    channels: Sequence[str],
+    windows: Sequence[tuple[float, float]],
+) -> dict[str, Any]:
+    """Return the ``ome`` attributes of a multiscale image (OME-NGFF 0.5, multiscales and omero).
+
+    Parameters
+    ----------
+    name
+        Name of the image.
+    voxel
+        Spacing of level 0 (µm).
+    steps
+        For each level, how many voxels of level 0 one of its voxels spans in z, y, x. The
+        translation of a level is (step − 1)/2 voxels of level 0, the centre of what it averages.
+    channels
+        Channel names.
+    windows
+        For each channel, the intensities a viewer should show as black and as white.
+    """
+    axes = [Axis(name="c", type="channel")]
+    axes += [Axis(name=a, type="space", unit="micrometer") for a in "zyx"]
+    datasets = [
+        Dataset.build(
+            path=str(level),
+            scale=[1.0, *(s * v for s, v in zip(step, voxel.zyx, strict=True))],
+            translation=[0.0, *((s - 1) / 2 * v for s, v in zip(step, voxel.zyx, strict=True))],
+        )
+        for level, step in enumerate(steps)
+    ]
+    multiscale = Multiscale(axes=tuple(axes), datasets=tuple(datasets), name=name, type="mean")
+    attributes = ImageAttrs(version="0.5", multiscales=[multiscale])
+    omero = Omero(
+        channels=[
+            Channel.model_validate(
+                {
+                    "color": COLOURS[i % len(COLOURS)] if len(channels) > 1 else "FFFFFF",
+                    "label": label,
+                    "active": i < 3,
+                    "window": Window(min=low, max=high, start=low, end=high),
+                }
+            )
+            for i, (label, (low, high)) in enumerate(zip(channels, windows, strict=True))
+        ]
+    )
+    return {
+        **attributes.model_dump(mode="json", exclude_none=True),
+        "omero": omero.model_dump(mode="json", exclude_none=True),
+    }
+
+
+def pyramid_steps(
+    shape_zyx: tuple[int, int, int], voxel: VoxelSize, smallest: int = 256
+) -> list[tuple[int, int, int]]:
+    """Choose the levels of a pyramid: halve Y and X, and z as soon as it is as fine as they are.
+
+    Parameters
+    ----------
+    shape_zyx
+        Planes, rows, columns of level 0.
+    voxel
+        Spacing of level 0 (µm).
+    smallest
+        No level is added once Y and X are both this small (pixels).
+
+    Returns
+    -------
+    list of tuple
+        Steps in z, y, x relative to level 0, the first of them (1, 1, 1).
+    """
+    steps = [(1, 1, 1)]
+    while True:
+        z, y, x = steps[-1]
+        planes, rows, columns = (n // s for n, s in zip(shape_zyx, steps[-1], strict=True))
+        if max(rows, columns) <= smallest or min(rows, columns) < 2:
+            return steps
+        halve_z = planes >= 2 and z * voxel.z <= y * voxel.y * (1 + 1e-9)
+        steps.append((2 * z if halve_z else z, 2 * y, 2 * x))

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from msdsr.volume.colour import Window, colours, full_scale, to_rgb8
+
+
+def test_srh_has_its_derived_red_whatever_the_order_of_channels():
+    raw = np.array([[[1000]], [[3000]]], np.uint16)
+    expected = [3000 - 1000 + 5000, 1000, 3000]
+    assert colours(raw, ("CH2", "CH3"))[:, 0, 0].tolist() == expected
+    assert colours(raw[::-1], ("CH3", "CH2"))[:, 0, 0].tolist() == expected
+
+
+def test_the_derived_red_does_not_go_below_zero():
+    raw = np.array([[40000], [100]], np.uint16)
+    assert colours(raw, ("CH2", "CH3"))[0, 0] == 0
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("uint8", 256), ("uint16", 65536), ("float32", 1)])
+def test_full_scale(dtype, expected):
+    assert full_scale(dtype) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "order"), [(1, [0, 0, 0]), (2, [0, 1, 0]), (3, [0, 1, 2]), (6, [0, 1, 2])]
+)
+def test_other_channels(count, order):
+    raw = np.arange(count, dtype=np.uint16)[:, None] * 10
+    names = [f"C{i}" for i in range(count)]
+    assert colours(raw, names)[:, 0].tolist() == [i * 10 for i in order]
+
+
+def test_what_lies_outside_the_window_is_clipped_and_never_wraps():
+    window = Window((100, 100, 100), (300, 300, 300))
+    raw = np.array([[0, 100, 200, 300, 65535]], np.uint16)
+    assert to_rgb8(raw, ("DAPI",), window)[0].tolist() == [0, 0, 128, 255, 255]
+
+
+def test_a_window_is_set_at_quantiles_and_a_flat_colour_is_black(rng):
+    values = rng.random((3, 50, 40)).astype(np.float32)
+    values[2] = 7
+    window = Window.from_quantiles(values, 0.1, 0.9)
+    assert window.low[0] == pytest.approx(np.quantile(values[0], 0.1))
+    assert window.high[1] == pytest.approx(np.quantile(values[1], 0.9))
+    assert to_rgb8(values, ("r", "g", "b"), window)[2].max() == 0

@@ -1,0 +1,97 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from msdsr.errors import UserError
+from msdsr.manifest import Manifest, manifest_path, read_manifest
+from msdsr.volume import Work
+
+
+def test_ledger_goes_on_after_a_kill(tmp_path):
+    with Work(tmp_path / "work", {"a": 1}) as work:
+        work.record("s1", sha="x")
+    with (tmp_path / "work" / "ledger.jsonl").open("a") as handle:
+        handle.write('{"key": "s2", "sh')
+    with Work(tmp_path / "work", {"a": 1}) as work:
+        assert work.done() == {"s1": {"sha": "x"}}
+        work.record("s2")
+    with Work(tmp_path / "work", {"a": 1}) as work:
+        assert set(work.done()) == {"s1", "s2"}
+
+
+def test_another_plan_sets_old_work_aside(tmp_path):
+    with Work(tmp_path / "work", {"a": 1}) as work:
+        work.record("s1")
+        (work.path / "part").write_text("old")
+    with Work(tmp_path / "work", {"a": 2}) as work:
+        assert work.done() == {}
+        assert not (work.path / "part").exists()
+    assert (tmp_path / "work.stale" / "part").read_text() == "old"
+
+
+def test_two_processes_on_one_plan_are_refused(tmp_path):
+    code = (
+        "import sys, time; from msdsr.volume.resume import Work\n"
+        "with Work(sys.argv[1], {'a': 1}): print('in', flush=True); time.sleep(60)"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "work")], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout.readline() == "in\n"
+        with pytest.raises(UserError, match="another process"), Work(tmp_path / "work", {"a": 1}):
+            pass
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+    with Work(tmp_path / "work", {"a": 1}) as work:
+        assert work.done() == {}
+
+
+def test_publish_is_the_last_thing_and_leaves_nothing(tmp_path):
+    product = tmp_path / "results" / "raw.ome.zarr"
+    with Work(tmp_path / "work", {"a": 1}) as work:
+        (work.path / "raw.ome.zarr").mkdir()
+        (work.path / "raw.ome.zarr" / "zarr.json").write_text("{}")
+        work.publish_product(
+            work.path / "raw.ome.zarr", product, Manifest(stage="test", algorithm=1)
+        )
+    assert product.is_dir()
+    assert read_manifest(product).product == "raw.ome.zarr"
+    assert manifest_path(product).name == "raw.json"
+    assert not (tmp_path / "work").exists()
+
+
+def test_nothing_is_published_when_a_part_is_missing(tmp_path):
+    with Work(tmp_path / "work", {}) as work:
+        (work.path / "a").write_text("a")
+        with pytest.raises(FileNotFoundError, match="never made"):
+            work.publish({work.path / "a": tmp_path / "a", work.path / "b": tmp_path / "b"})
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_kill_between_two_renames_starts_afresh(tmp_path):
+    with Work(tmp_path / "work", {}) as work:
+        work.record("s1")
+        work.record("publishing")
+    with Work(tmp_path / "work", {}) as work:
+        assert work.done() == {}
+
+
+def test_seconds_add_up_over_attempts(tmp_path):
+    for _ in range(2):
+        with Work(tmp_path / "work", {}) as work:
+            time.sleep(0.05)
+    with Work(tmp_path / "work", {}) as work:
+        assert work.seconds() >= 0.1
+
+
+def test_plan_is_readable(tmp_path):
+    with Work(tmp_path / "work", {"model": "abc"}) as work:
+        record = json.loads((work.path / "plan.json").read_text())
+    assert record["plan"] == {"model": "abc"}
