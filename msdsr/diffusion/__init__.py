@@ -1,0 +1,1 @@
+"""The mathematics: schedule, row masks, objective, network, noise field, sampler."""
