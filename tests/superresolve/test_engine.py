@@ -1,0 +1,115 @@
+"""Algorithm 1 and Eq. 9 by hand, and what tiling may and may not change."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from msdsr.diffusion.noise import NoiseField
+from msdsr.superresolve.engine import Block, Tiling, Walk, restore
+from msdsr.volume import Region
+
+SIZE = 8
+SIGMAS = (5.0, 2.0, 0.7, 0.2, 0.0)
+
+
+def toy(x, sigma, clean, observed):
+    """Any function of one image alone that mixes all of it."""
+    rows = torch.where(observed[:, None], clean, x / math.hypot(1, sigma))
+    return torch.tanh(rows + 0.3 * rows.mean(dim=(-2, -1), keepdim=True) + rows.roll(1, -1))
+
+
+def block(height=SIZE, rows=SIZE, columns=SIZE, factor=2, channels=2, z0=0):
+    generator = torch.Generator().manual_seed(1)
+    clean = torch.randn(channels, height, rows, columns, generator=generator)
+    acquired = torch.zeros(height, dtype=torch.bool)
+    acquired[::factor] = True
+    region = Region(z0, z0 + height, 0, rows, 0, columns)
+    return Block(clean, acquired, region, rows, columns)
+
+
+def by_hand(known, plane, seed):
+    """Algorithm 1 with a loop over single slices; noise from the same field."""
+    field = NoiseField(2 * seed + ("xz", "yz").index(plane))
+    r = known.region
+    where = (r.z0, r.z1, r.y0, r.y1, r.x0, r.x1)
+    noise = [field.normal(i, known.clean.shape[0], where) for i in range(len(SIGMAS))]
+    out = torch.empty_like(known.clean)
+    axis = 2 if plane == "xz" else 3
+    for i in range(known.clean.shape[axis]):
+        c = known.clean.select(axis, i)
+        x = SIGMAS[0] * noise[0].select(axis, i)
+        x[:, known.acquired] = c[:, known.acquired]
+        for step, (s, s_next) in enumerate(itertools.pairwise(SIGMAS), start=1):
+            x0 = toy(x[None], s, c[None], known.acquired)[0]
+            x0[:, known.acquired] = c[:, known.acquired]
+            up = math.sqrt(s_next**2 * (s**2 - s_next**2) / s**2)
+            down = math.sqrt(s_next**2 - up**2)
+            x = x0 + down * (x - x0) / s + up * noise[step].select(axis, i)
+            x[:, known.acquired] = c[:, known.acquired]
+        out.select(axis, i).copy_(x)
+    return out
+
+
+@pytest.mark.parametrize("plane", ["xz", "yz"])
+def test_slices_that_fit_one_tile_are_algorithm_1(plane):
+    known = block()
+    tiled = restore(toy, known, plane, Walk(SIGMAS, 1.0, 3), Tiling(SIZE, 6, 4))
+    torch.testing.assert_close(tiled, by_hand(known, plane, 3), rtol=1e-5, atol=1e-5)
+
+
+def test_acquired_planes_are_kept_bit_for_bit():
+    known = block(rows=11, columns=19)
+    out = restore(toy, known, "xz", Walk(SIGMAS, 1.0, 0), Tiling(SIZE, 6, 4))
+    assert torch.equal(out[:, known.acquired], known.clean[:, known.acquired])
+
+
+@pytest.mark.parametrize("plane", ["xz", "yz"])
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_the_batch_size_changes_nothing(plane, batch):
+    known = block(rows=13, columns=20)
+    one = restore(toy, known, plane, Walk(SIGMAS, 1.0, 5), Tiling(SIZE, 6, 7))
+    other = restore(toy, known, plane, Walk(SIGMAS, 1.0, 5), Tiling(SIZE, 6, batch))
+    torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+def test_planes_and_seeds_have_noise_of_their_own():
+    known = block()
+    walk = Walk(SIGMAS, 1.0, 5)
+    tiling = Tiling(SIZE, 6, 7)
+    xz = restore(toy, known, "xz", walk, tiling)
+    assert torch.equal(xz, restore(toy, known, "xz", walk, tiling))
+    assert not torch.equal(xz, restore(toy, known, "xz", Walk(SIGMAS, 1.0, 6), tiling))
+    assert not torch.equal(xz, restore(toy, known, "yz", walk, tiling))
+
+
+def pixelwise(x, sigma, clean, observed):
+    """A denoiser without context: its tiles must blend into what it gives untiled."""
+    return torch.where(observed[:, None], clean, x / (1 + sigma**2))
+
+
+@pytest.mark.parametrize("stride", [4, 6, 8])
+def test_tiles_blend_into_the_untiled_result(stride):
+    known = block(height=20, rows=10, columns=30)
+    tiled = restore(pixelwise, known, "xz", Walk(SIGMAS, 1.0, 2), Tiling(SIZE, stride, 16))
+    field = NoiseField(4)
+    x = SIGMAS[0] * field.normal(0, 2, (0, 20, 0, 10, 0, 30))
+    for step, (s, s_next) in enumerate(itertools.pairwise(SIGMAS), start=1):
+        x0 = x / (1 + s**2)
+        up = math.sqrt(s_next**2 * (s**2 - s_next**2) / s**2)
+        down = math.sqrt(s_next**2 - up**2)
+        x = x0 + down * (x - x0) / s + up * field.normal(step, 2, (0, 20, 0, 10, 0, 30))
+    expected = torch.where(known.acquired[:, None, None], known.clean, x)
+    torch.testing.assert_close(tiled, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_two_blocks_with_a_halo_meet_as_one():
+    """The noise is one field and the tiles stand at the same places."""
+    whole = block(height=SIZE, rows=8, columns=60)
+    walk, tiling = Walk(SIGMAS, 1.0, 2), Tiling(SIZE, 6, 16)
+    together = restore(pixelwise, whole, "xz", walk, tiling)
+    for x0, x1 in ((0, 40), (24, 60)):
+        part = Block(whole.clean[..., x0:x1], whole.acquired, Region(0, SIZE, 0, 8, x0, x1), 8, 60)
+        out = restore(pixelwise, part, "xz", walk, tiling)
+        torch.testing.assert_close(out, together[..., x0:x1], rtol=1e-5, atol=1e-6)
