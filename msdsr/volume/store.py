@@ -8,18 +8,19 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
-import xarray as xr
 import zarr
 from numpy.typing import DTypeLike, NDArray
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from msdsr.errors import UserError
 from msdsr.volume.geometry import Region, ShardGrid, VoxelSize
-from msdsr.volume.metadata import AXES, ome_attributes, pyramid_steps
+from msdsr.volume.pyramid import AXES, pyramid_steps
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 DTYPES = ("uint8", "uint16", "float32")
 NAMESPACE = "msdsr"
@@ -116,6 +117,9 @@ class StoreWriter:
 
     def finish(self) -> None:
         """Write the pyramid and the metadata; the store is then complete, but not yet published."""
+        # Imported late: every verb starts a process, and few need what this drags in.
+        from msdsr.volume.metadata import ome_attributes
+
         group = zarr.open_group(self.path, mode="r+")
         steps = pyramid_steps(self.spec.shape[1:], self.spec.voxel)
         for level in range(1, len(steps)):
@@ -315,6 +319,9 @@ def open_volume(path: str | Path, level: int = 0) -> xr.DataArray:
     UserError
         When the path holds no such volume.
     """
+    import dask.array as da
+    import xarray as xr
+
     group = open_group(path)
     spec, name, translation = _spec_of(group, Path(path), level)
     coordinates: dict[str, Any] = {"c": list(spec.channels)}
