@@ -1,0 +1,114 @@
+"""The model card: what a model learnt from, how well it did, and what it is not for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msdsr.config import ModelConfig
+from msdsr.manifest import Manifest
+
+CARD = """\
+---
+library_name: diffusers
+tags:
+- microscopy
+- super-resolution
+- diffusion
+---
+# MSDSR model
+
+A 2D diffusion model that fills in missing rows of microscope images. It was trained on sharp XY
+planes alone; `msdsr superresolve` uses it on the XZ and YZ slices of a z-stack to restore the
+planes between those that were acquired.
+
+## What it learnt from
+| | |
+|---|---|
+| channels | {channels} ({dtype}) |
+| training images | {train_images} of {train_patients} patients |
+| validation images | {val_images} of {val_patients} patients |
+| fingerprint of the training set | `{trainset}` |
+
+| channel | mean | σ | 0.1 % | 99.9 % |
+|---|---|---|---|---|
+{statistics}
+
+## How it was trained
+| | |
+|---|---|
+| parameters | {parameters:,} |
+| crops seen | {images_seen:,} of {image_size}×{image_size} pixels, {batch} at a time |
+| optimiser | AdamW, peak learning rate {learning_rate:g}, average of weights {ema_decay:g} |
+| data, conditioning | `{data}`, `{conditioning}` |
+| prediction, loss, masks | `{prediction}`, on `{loss_rows}` rows, `{masks}` |
+| seed | {seed} |
+| SHA-256 of the weights | `{weights_sha256}` |
+
+## How well it did
+{validation}
+
+## What it is for, and what not
+Restoring planes between acquired planes of tissue of the kind, stain, microscope, pixel size and
+intensity range that it learnt from. Restored planes are estimates that look like such tissue, not
+measurements: what was never acquired is made up in the likeness of the training images. Do not
+use it for diagnosis, nor for tissue it has not seen before the report of `msdsr evaluate` on that
+tissue was judged.
+"""
+
+
+def model_card(
+    model: ModelConfig, trainset: Manifest, summary: dict[str, Any], counts: dict[str, Any]
+) -> str:
+    """Return the card as Markdown.
+
+    Parameters
+    ----------
+    model
+        The recipe.
+    trainset
+        Manifest of the training set.
+    summary, counts
+        From the release: training set, images seen, validation; weights and parameters.
+    """
+    data = trainset.counts
+    rows = [
+        f"| {name} | {s['mean']:.4g} | {s['std']:.4g} | {s['percentiles']['0.1']:.4g} "
+        f"| {s['percentiles']['99.9']:.4g} |"
+        for name, s in data["statistics"].items()
+    ]
+    return CARD.format(
+        channels=", ".join(data["channels"]),
+        dtype=data["dtype"],
+        train_images=data["images"]["train"],
+        train_patients=data["patients"]["train"],
+        val_images=data["images"].get("val", 0),
+        val_patients=data["patients"].get("val", 0),
+        trainset=summary["trainset"],
+        statistics="\n".join(rows),
+        parameters=counts["parameters"],
+        images_seen=counts["images_seen"],
+        weights_sha256=counts["weights_sha256"],
+        image_size=model.network.image_size,
+        batch=model.optimiser.batch,
+        learning_rate=model.optimiser.learning_rate,
+        ema_decay=model.optimiser.ema_decay,
+        seed=summary["seed"],
+        validation=_validation(summary["validation"]),
+        **model.objective.model_dump(
+            include={"data", "conditioning", "prediction", "loss_rows", "masks"}
+        ),
+    )
+
+
+def _validation(record: dict[str, Any] | None) -> str:
+    if record is None:
+        return "There were no validation images: nothing is known about unseen patients."
+    factors = sorted(key.removeprefix("loss_") for key in record if key.startswith("loss_"))
+    lines = [
+        "Mean L1 over unobserved rows of validation patients; fixed crops, noise, steps, masks.",
+        "",
+        "| every s-th row observed | of the prediction | of the restored image (model units) |",
+        "|---|---|---|",
+        *(f"| {f} | {record[f'loss_{f}']:.4f} | {record[f'x0_l1_{f}']:.4f} |" for f in factors),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,155 @@
+"""Several ranks as one: who takes which part of a batch, and leaving together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from msdsr.errors import UserError
+
+PATIENCE = timedelta(hours=1)
+"""How long ranks wait for each other: rank 0 validates and saves while the others wait."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One process among its equals."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank speaks, validates and saves for all."""
+        return self.rank == 0
+
+    def share(self, batch: int) -> tuple[int, int]:
+        """Return this rank's part of a global batch (start, stop); parts differ by one at most."""
+        return self.rank * batch // self.world, (self.rank + 1) * batch // self.world
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Return the sums of some values over all ranks; the same bits on every rank."""
+        if self.world == 1:
+            return values
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return [float(v) for v in total.cpu()]
+
+    def agree(self, value: Any) -> Any:
+        """Return rank 0's value on every rank."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def wait(self) -> None:
+        """Wait until every rank is here."""
+        if self.world > 1:
+            self.sum([0.0])
+
+
+def pick_device(device: str) -> torch.device:
+    """Return the device for ``auto``, ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    UserError
+        When the device is not known or not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device not in ("cpu", "cuda"):
+        raise UserError("device", repr(device), "auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "device", "cuda, but no GPU can be seen", "a GPU", "ask for one, or use --device cpu"
+        )
+    return torch.device(device)
+
+
+def rank_count(device: torch.device, gpus: int) -> int:
+    """Return how many processes train: one a GPU asked for, at least one.
+
+    Raises
+    ------
+    UserError
+        When more GPUs are asked for than can be seen.
+    """
+    if device.type == "cuda" and gpus > torch.cuda.device_count():
+        raise UserError(
+            "gpus",
+            f"{gpus}, but {torch.cuda.device_count()} can be seen",
+            "no more than there are",
+            "ask the cluster for more, or train on fewer",
+        )
+    return max(1, gpus)
+
+
+@contextlib.contextmanager
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """Join the ranks that torchrun started (its environment variables), or be the only one."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if world == 1:
+        yield Ranks(0, 1, device)
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield Ranks(rank, world, device)
+    finally:
+        dist.destroy_process_group()
+
+
+class StopRequest:
+    """Whether this process was asked to stop: by SIGTERM, or by its time running out.
+
+    Parameters
+    ----------
+    deadline
+        Moment of `time.monotonic` at which all must be on the disk, or None.
+    file
+        A file that asks to stop by being there, or None.
+    """
+
+    def __init__(self, deadline: float | None, file: Path | None = None) -> None:
+        self.deadline, self.file = deadline, file
+        self._terminated = False
+
+    def wanted(self, reserve: float) -> bool:
+        """Tell whether to stop now, if what is left to do takes ``reserve`` seconds."""
+        late = self.deadline is not None and time.monotonic() + reserve >= self.deadline
+        return self._terminated or late or (self.file is not None and self.file.exists())
+
+    def _terminate(self, signum: int, frame: FrameType | None) -> None:
+        self._terminated = True
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[StopRequest]:
+        """Take SIGTERM as a request, not as an end, inside the ``with`` block."""
+        if threading.current_thread() is not threading.main_thread():
+            # Only the main thread may handle signals; elsewhere the deadline alone stops.
+            yield self
+            return
+        before = signal.signal(signal.SIGTERM, self._terminate)
+        try:
+            yield self
+        finally:
+            signal.signal(signal.SIGTERM, before)

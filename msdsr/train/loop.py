@@ -1,0 +1,250 @@
+"""The training loop: from images seen to images seen, through any stop and any number of ranks."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from msdsr.config import ModelConfig, OptimiserConfig
+from msdsr.diffusion.network import build_network
+from msdsr.diffusion.objective import training_loss
+from msdsr.diffusion.schedule import CosineSchedule
+from msdsr.diffusion.transform import DataTransform
+from msdsr.errors import UserError
+from msdsr.train.checkpoint import Progress, newest_state, read_state
+from msdsr.train.clerk import STATES, Clerk
+from msdsr.train.data import Trainset, open_trainset, transform_of
+from msdsr.train.distributed import Ranks, StopRequest
+from msdsr.train.feed import Batch, Feed
+from msdsr.train.speed import forward_of, out_of_memory_is_clear, peak_flops, training_flops
+from msdsr.train.validation import Validation
+
+MAX_NONFINITE = 20
+"""Batches in a row without a finite loss after which training gives up."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, on what, and where its work lies."""
+
+    trainset: Path
+    work: Path
+    model: ModelConfig
+    seed: int
+
+
+def learning_rate(images: int, settings: OptimiserConfig) -> float:
+    """Return the rate of the step that ends at ``images``: linear warm-up, then cosine to 0."""
+    warmup = settings.warmup * settings.images
+    if images < warmup:
+        return settings.learning_rate * images / warmup
+    part = (images - warmup) / max(settings.images - warmup, 1.0)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(part, 1.0)))
+
+
+def ema_decay(step: int, settings: OptimiserConfig) -> float:
+    """Return the moving average's decay at a step: short at first, so that it forgets the start."""
+    return min(settings.ema_decay, (1 + step) / (10 + step))
+
+
+@dataclass
+class Learner:
+    """A network that learns, its moving average, and how far it is."""
+
+    model: ModelConfig
+    ranks: Ranks
+    transform: DataTransform
+    network: nn.Module
+    ema: nn.Module
+    forward: nn.Module
+    optimiser: torch.optim.AdamW
+    schedule: CosineSchedule
+    at: Progress = field(default_factory=Progress)
+    rate: float = 0.0
+
+    @classmethod
+    def new(cls, model: ModelConfig, seed: int, ranks: Ranks, transform: DataTransform) -> Learner:
+        """Build the network with weights that the seed decides."""
+        torch.manual_seed(seed)
+        network = build_network(model, len(transform.model_channels))
+        network = network.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        ema = copy.deepcopy(network).requires_grad_(False).eval()
+        settings = model.optimiser
+        optimiser = torch.optim.AdamW(
+            network.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        forward = forward_of(network, model, ranks)
+        schedule = CosineSchedule(model.objective.timesteps)
+        return cls(model, ranks, transform, network, ema, forward, optimiser, schedule)
+
+    def load(self, path: Path) -> None:
+        """Go back to a saved state."""
+        state = read_state(path, self.ranks.device)
+        self.network.load_state_dict(state["network"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.at = Progress(**state["progress"])
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a resume needs; the randomness is a function of the images seen.
+
+        Raises
+        ------
+        UserError
+            When a weight is not finite: such a state is never saved.
+        """
+        if not all(bool(torch.isfinite(p).all()) for p in self.network.parameters()):
+            raise self._diverged()
+        return {
+            "network": self.network.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "progress": vars(self.at).copy(),
+        }
+
+    def step(self, batch: Batch, stop: bool) -> tuple[float, bool]:
+        """Learn from this rank's part of a global batch.
+
+        Gradients are summed over micro-batches and ranks, each weighted with its share of the rows
+        that enter the loss, so the step is that of the whole batch however it is cut.
+
+        Returns
+        -------
+        float, bool
+            The norm of the gradient, and whether any rank wants to ``stop``: the same on all.
+        """
+        settings, objective = self.model.optimiser, self.model.objective
+        self.network.train()
+        self.rate = learning_rate(self.at.images + settings.batch, settings)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate
+        total = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
+        pieces = list(batch.pieces(settings.micro_batch))
+        for number, piece in enumerate(pieces, start=1):
+            x0 = self.transform.forward(piece.raw)
+            with self._gradients_stay(number < len(pieces)):
+                loss = float(piece.share.sum()) * training_loss(
+                    self.predict, self.schedule, objective, x0, piece.noise, piece.t, piece.observed
+                )
+                # DistributedDataParallel takes the mean over ranks; shares want the sum.
+                torch.autograd.backward(loss * self.ranks.world)
+            total += loss.detach()
+        norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm))
+        loss_sum, stops = self.ranks.sum([float(total), float(stop)])
+        self._update(loss_sum, norm)
+        return norm, stops > 0
+
+    def predict(self, x: Tensor, t: Tensor) -> Tensor:
+        """Run the learning network in the precision of the model; float32 out."""
+        return self._run(self.forward, x, t)
+
+    def predict_ema(self, x: Tensor, t: Tensor) -> Tensor:
+        """Run the averaged network in the precision of the model; float32 out."""
+        return self._run(self.ema, x, t)
+
+    def _run(self, network: nn.Module, x: Tensor, t: Tensor) -> Tensor:
+        bfloat16 = self.model.optimiser.precision == "bfloat16"
+        with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=bfloat16):
+            out: Tensor = network(x.contiguous(memory_format=torch.channels_last), t).sample
+        return out.float()
+
+    def _gradients_stay(self, stay: bool) -> contextlib.AbstractContextManager[None]:
+        """Add up gradients between ranks only with the last micro-batch."""
+        if stay and isinstance(self.forward, DistributedDataParallel):
+            return self.forward.no_sync()
+        return contextlib.nullcontext()
+
+    def _update(self, loss: float, norm: float) -> None:
+        """Apply the gradients and follow with the average, or skip a batch that is not finite."""
+        settings = self.model.optimiser
+        if math.isfinite(loss) and math.isfinite(norm):
+            self.optimiser.step()
+            decay = ema_decay(self.at.images // settings.batch, settings)
+            with torch.no_grad():
+                torch._foreach_lerp_(
+                    list(self.ema.parameters()), list(self.network.parameters()), 1 - decay
+                )
+            self.at.in_a_row = 0
+            self.at.loss_sum += loss
+            self.at.batches += 1
+        else:
+            self.at.nonfinite += 1
+            self.at.in_a_row += 1
+        self.optimiser.zero_grad(set_to_none=True)
+        self.at.images += settings.batch
+        if self.at.in_a_row >= MAX_NONFINITE:
+            raise self._diverged()
+
+    def _diverged(self) -> UserError:
+        at = self.at
+        return UserError(
+            "training",
+            f"not finite any more ({at.in_a_row} batches in a row, {at.nonfinite} in all, at image "
+            f"{at.images}); the states saved before are sound",
+            "a finite loss",
+            "lower optimiser.learning_rate, or set optimiser.precision to float32",
+        )
+
+
+def run(job: Job, ranks: Ranks, stop: StopRequest) -> bool:
+    """Train, from the newest sound state on.
+
+    Returns
+    -------
+    bool
+        True at the end of the training; False when all ranks left before it, at the same step, with
+        everything saved.
+    """
+    settings, objective = job.model.optimiser, job.model.objective
+    trainset = open_trainset(job.trainset)
+    transform = transform_of(trainset, objective)
+    learner = Learner.new(job.model, job.seed, ranks, transform)
+    newest, damaged = ranks.agree(newest_state(job.work / STATES) if ranks.first else None)
+    for name in damaged if ranks.first else ():
+        print(f"train: {name} is damaged and was put aside", file=sys.stderr, flush=True)
+    if newest is not None:
+        learner.load(newest)
+    feed = Feed(trainset, job.model, job.seed, transform, ranks, job.work / "images.raw")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(feed)
+        stack.enter_context(out_of_memory_is_clear(settings))
+        clerk = stack.enter_context(_clerk(job, learner, trainset)) if ranks.first else None
+        for batch in feed.batches(learner.at.images, settings.images):
+            wanted = stop.wanted(clerk.reserve if clerk else 0.0)
+            norm, leave = learner.step(batch, wanted)
+            leave = leave and learner.at.images < settings.images
+            if clerk:
+                clerk.after_step(norm, learner.rate, leave)
+            if leave:
+                return False
+        if clerk:
+            clerk.finish()
+    return True
+
+
+def _clerk(job: Job, learner: Learner, trainset: Trainset) -> Clerk:
+    device = learner.ranks.device
+    validation = Validation.draw(trainset, job.model, learner.transform, job.seed, device)
+    peak = peak_flops(device, job.model.optimiser.precision)
+    flops = (training_flops(learner.network), peak * learner.ranks.world) if peak else None
+    return Clerk(
+        job.work,
+        job.model.optimiser,
+        learner.at,
+        learner.state,
+        learner.predict_ema,
+        validation,
+        flops,
+    )

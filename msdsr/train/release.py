@@ -1,0 +1,63 @@
+"""The released model: averaged weights, their transform, and a card that says what they are for."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from msdsr.diffusion.network import Model, build_network, save_model
+from msdsr.train.card import model_card
+from msdsr.train.checkpoint import Progress, read_state
+from msdsr.train.data import open_trainset, transform_of
+from msdsr.train.loop import Job
+from msdsr.train.metrics import FILE, read_metrics
+
+
+def release(
+    job: Job, state: Path, trainset_identity: str
+) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Write the model of a finished training into the work folder.
+
+    Returns
+    -------
+    Path, dict, dict
+        The folder, the manifest's counts (what any run of this training gives) and its
+        measurements.
+    """
+    trainset = open_trainset(job.trainset)
+    transform = transform_of(trainset, job.model.objective)
+    network = build_network(job.model, len(transform.model_channels))
+    saved = read_state(state, torch.device("cpu"))
+    network.load_state_dict(saved["ema"])
+    at = Progress(**saved["progress"])
+    records = read_metrics(job.work / FILE)
+    validation = next((r for r in reversed(records) if r["kind"] == "validation"), None)
+    speeds = [r["images_per_s"] for r in records if r["kind"] == "train"]
+    summary = {
+        "trainset": trainset_identity,
+        "images_seen": at.images,
+        "seed": job.seed,
+        "validation": validation,
+        "optimiser": job.model.optimiser.model_dump(mode="json"),
+    }
+    folder = job.work / "release"
+    shutil.rmtree(folder, ignore_errors=True)
+    model = Model(network, transform, job.model.objective, training=summary)
+    sha256 = save_model(folder, model)
+    shutil.copyfile(job.work / FILE, folder / FILE)
+    counts = {
+        "images_seen": at.images,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "nonfinite_batches": at.nonfinite,
+        "weights_sha256": sha256,
+    }
+    card = model_card(job.model, trainset.manifest, summary, counts)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    measured = {
+        "images_per_s": round(sum(speeds) / len(speeds), 2) if speeds else None,
+        "validation": validation,
+    }
+    return folder, counts, measured

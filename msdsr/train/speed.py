@@ -1,0 +1,108 @@
+"""As fast as the device allows: compiling, replicating, and the figures that say how fast."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.flop_counter import FlopCounterMode
+
+from msdsr.config import ModelConfig, OptimiserConfig
+from msdsr.errors import UserError
+from msdsr.train.distributed import Ranks
+
+PEAK_BFLOAT16 = {
+    "A100": 312e12,
+    "L40S": 362e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "H200": 989e12,
+}
+"""Dense bfloat16 operations a second, from the makers' data sheets; the first name found counts."""
+
+
+def forward_of(network: nn.Module, model: ModelConfig, ranks: Ranks) -> nn.Module:
+    """Return the network as the loop calls it: compiled if asked for, replicated over ranks."""
+    forward = network
+    if model.optimiser.compile:
+        forward = _compiled(network, model, ranks)
+    if ranks.world > 1:
+        ids = [ranks.device.index] if ranks.device.type == "cuda" else None
+        forward = DistributedDataParallel(forward, device_ids=ids, gradient_as_bucket_view=True)
+    return forward
+
+
+def _compiled(network: nn.Module, model: ModelConfig, ranks: Ranks) -> nn.Module:
+    """Return the compiled network, or the network itself where compiling does not work."""
+    compiled: Any = torch.compile(network)
+    x, t = _probe(network, ranks.device)
+    bfloat16 = model.optimiser.precision == "bfloat16"
+    try:
+        with torch.autocast(ranks.device.type, torch.bfloat16, enabled=bfloat16):
+            torch.autograd.backward(compiled(x, t).sample.float().mean())
+    except Exception as error:  # whatever the compiler or its tools (a C++ compiler, Triton) raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        print(f"train: cannot compile ({reason}); going on without", file=sys.stderr, flush=True)
+        return network
+    finally:
+        network.zero_grad(set_to_none=True)
+    done: nn.Module = compiled
+    return done
+
+
+def _probe(network: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the smallest input of a network."""
+    config: Any = network.config
+    shape = (1, config.in_channels, config.sample_size, config.sample_size)
+    x = torch.zeros(shape, device=device).contiguous(memory_format=torch.channels_last)
+    return x, torch.zeros(1, dtype=torch.int64, device=device)
+
+
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """Return the floating-point operations a second that a device could do, where it is known."""
+    if device.type != "cuda" or precision != "bfloat16":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAK_BFLOAT16.items() if part in name), None)
+
+
+def training_flops(network: nn.Module) -> float:
+    """Count the floating-point operations of one crop's forward and backward pass.
+
+    The forward pass is counted on tensors without memory; the backward pass takes twice as many.
+    """
+    ghost = copy.deepcopy(network).to("meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        ghost(*_probe(network, torch.device("meta")))
+    return 3.0 * float(counter.get_total_flops())
+
+
+@contextlib.contextmanager
+def out_of_memory_is_clear(settings: OptimiserConfig) -> Iterator[None]:
+    """Turn a full device into one line that names the micro-batch to try.
+
+    Raises
+    ------
+    UserError
+        When memory runs out inside the ``with`` block.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        full = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+        if not full:
+            raise
+        smaller = max(1, settings.micro_batch // 2)
+        raise UserError(
+            "optimiser.micro_batch",
+            f"out of memory with {settings.micro_batch} crops at a time",
+            "a micro-batch that fits",
+            f"set it to {smaller}: gradients are summed, the global batch of {settings.batch} and "
+            "the result stay",
+        ) from None

@@ -1,0 +1,117 @@
+"""The stage: a training set and a recipe in, a released model out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from msdsr.config import ModelConfig
+from msdsr.errors import Stopped, UserError
+from msdsr.manifest import Manifest, identity
+from msdsr.train.checkpoint import newest_state
+from msdsr.train.clerk import STATES
+from msdsr.train.distributed import StopRequest, joined, pick_device, rank_count
+from msdsr.train.launch import launch
+from msdsr.train.loop import Job, run
+from msdsr.train.release import release
+from msdsr.volume import Work
+
+ALGORITHM = 1
+
+NOT_PLANNED = ("micro_batch", "compile", "checkpoint_minutes", "keep_checkpoints")
+"""Settings that change how a training runs, not what it is: they may change on a resume."""
+
+
+def train(
+    trainset: str | Path,
+    out: str | Path,
+    work: str | Path,
+    *,
+    model: ModelConfig,
+    seed: int,
+    device: str = "auto",
+    gpus: int = 0,
+    budget_seconds: float | None = None,
+) -> Manifest:
+    """Train a model, or go on with the training that an earlier call left.
+
+    Parameters
+    ----------
+    trainset
+        A store that the trainset stage published.
+    out
+        Folder of the released model: ``config.json`` and safetensors (which
+        ``diffusers.UNet2DModel.from_pretrained`` reads too), ``msdsr.json``, ``README.md`` (the
+        model card) and ``metrics.jsonl``. Its manifest stands beside it.
+    work
+        Work folder with the resume states, on the same file system as ``out``.
+    model
+        The recipe.
+    seed
+        Decides the first weights, crops, masks, steps and noise.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    gpus
+        GPUs of this machine to train on, one process each (with ``cpu``: that many processes); 0
+        is one process. It may change from one attempt to the next.
+    budget_seconds
+        Wall-clock time of this attempt; before it ends all is saved and `Stopped` raised.
+
+    Raises
+    ------
+    Stopped
+        After SIGTERM or at the end of the budget; call again to go on.
+    UserError
+        When the training set or the recipe cannot be used, or the training diverges.
+    """
+    deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
+    if model.path is not None:
+        raise UserError(
+            "model.path", str(model.path), "a recipe to train", "a path is never trained"
+        )
+    kind = pick_device(device)
+    ranks = rank_count(kind, gpus)
+    inputs = {"trainset": identity(trainset)}
+    plan = _plan(inputs, model, seed)
+    with Work(work, plan) as at:
+        job = Job(Path(trainset), at.path, model, seed)
+        if ranks == 1:
+            with StopRequest(deadline).listening() as stop, joined(kind) as alone:
+                finished = run(job, alone, stop)
+        else:
+            finished = launch(job, kind, ranks, deadline)
+        state, _ = newest_state(at.path / STATES)
+        if not finished or state is None:
+            raise Stopped(f"{work}: training stopped, saved; run again to go on")
+        folder, counts, measured = release(job, state, inputs["trainset"])
+        manifest = Manifest(
+            stage="train",
+            algorithm=ALGORITHM,
+            inputs=inputs,
+            settings=model.model_dump(mode="json"),
+            seed=seed,
+            device=_device_name(kind),
+            counts=counts,
+            measured=measured,
+        )
+        return at.publish_product(folder, Path(out), manifest)
+
+
+def _plan(inputs: dict[str, str], model: ModelConfig, seed: int) -> dict[str, Any]:
+    settings = model.model_dump(mode="json", include={"network", "objective", "optimiser"})
+    for name in NOT_PLANNED:
+        del settings["optimiser"][name]
+    return {
+        "stage": "train",
+        "algorithm": ALGORITHM,
+        "inputs": inputs,
+        "settings": settings,
+        "seed": seed,
+    }
+
+
+def _device_name(kind: torch.device) -> str:
+    return torch.cuda.get_device_name() if kind.type == "cuda" else "cpu"
