@@ -76,10 +76,7 @@ class Work:
             write_text_atomically(self._plan_file, json.dumps(record, indent=2, default=str) + "\n")
         self._done = self._read_ledger()
         if PUBLISHING in self._done:
-            # Killed between two renames: what the ledger speaks of is no longer all here.
-            shutil.rmtree(self.path)
-            self._lock.release()
-            return self.__enter__()
+            self._take_back(self._done.pop(PUBLISHING)["products"])
         self._start = time.monotonic()
         return self
 
@@ -90,7 +87,7 @@ class Work:
         trace: TracebackType | None,
     ) -> None:
         if self.path.exists():
-            self.record(ATTEMPT, seconds=self.seconds())
+            self.record(ATTEMPT, seconds=time.monotonic() - self._start)
         self._lock.release()
 
     @property
@@ -154,6 +151,22 @@ class Work:
         earlier = float(self._done.get(ATTEMPT, {}).get("seconds", 0.0))
         return earlier + time.monotonic() - self._start
 
+    def _take_back(self, products: list[list[str]]) -> None:
+        """Undo a publication that was killed between two renames.
+
+        A product that has gone since (Snakemake deletes outputs before it starts a job again) is
+        lost; the ledger may speak of it, so then it is emptied. What else lies in the folder stays.
+        """
+        lost = False
+        for source, target in products:
+            if not Path(source).exists() and Path(target).exists():
+                replace_path(Path(target), Path(source))
+            lost = lost or not Path(source).exists()
+        if lost:
+            self._done = {k: v for k, v in self._done.items() if k == ATTEMPT}
+        lines = [json.dumps({"key": key, **info}) for key, info in self._done.items()]
+        write_text_atomically(self._ledger_file, "".join(f"{line}\n" for line in lines))
+
     def publish(self, products: Mapping[Path, Path]) -> None:
         """Rename finished products to their final names and remove the work folder.
 
@@ -165,7 +178,8 @@ class Work:
         missing = [str(source) for source in products if not source.exists()]
         if missing:
             raise FileNotFoundError(f"to be published, but never made: {', '.join(missing)}")
-        self.record(PUBLISHING)
+        pairs = [[str(source), str(target)] for source, target in products.items()]
+        self.record(PUBLISHING, products=pairs)
         for source, target in products.items():
             replace_path(source, target)
         shutil.rmtree(self.path)

@@ -75,20 +75,55 @@ def test_nothing_is_published_when_a_part_is_missing(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_a_kill_between_two_renames_starts_afresh(tmp_path):
-    with Work(tmp_path / "work", {}) as work:
+@pytest.fixture
+def cut_short(tmp_path, monkeypatch):
+    """Work that is killed between the renames of its two products."""
+    from msdsr.volume import resume
+
+    def die(source, target):
+        if target.name == "b":
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    rename = resume.replace_path
+    monkeypatch.setattr(resume, "replace_path", die)
+    with pytest.raises(KeyboardInterrupt), Work(tmp_path / "work", {}) as work:  # noqa: PT012
         work.record("s1")
-        work.record("publishing")
-    with Work(tmp_path / "work", {}) as work:
+        for name in "ab":
+            (work.path / name).write_text(name)
+        (work.path / "checkpoint").touch()
+        work.publish({work.path / name: tmp_path / name for name in "ab"})
+    monkeypatch.undo()
+    assert (tmp_path / "a").exists()
+    return tmp_path
+
+
+def test_a_publication_cut_short_is_taken_back_and_done_again(cut_short):
+    for _ in range(2):  # being killed again at once changes nothing
+        with Work(cut_short / "work", {}) as work:
+            assert set(work.done()) == {"s1"}
+            assert (work.path / "a").read_text() == "a"
+    with Work(cut_short / "work", {}) as work:
+        work.publish({work.path / name: cut_short / name for name in "ab"})
+    assert (cut_short / "a").read_text() + (cut_short / "b").read_text() == "ab"
+    assert not (cut_short / "work").exists()
+
+
+def test_a_product_deleted_since_empties_the_ledger_but_keeps_the_rest(cut_short):
+    (cut_short / "a").unlink()  # as Snakemake does before it runs a job again
+    with Work(cut_short / "work", {}) as work:
         assert work.done() == {}
+        assert (work.path / "checkpoint").exists()
 
 
 def test_seconds_add_up_over_attempts(tmp_path):
-    for _ in range(2):
-        with Work(tmp_path / "work", {}) as work:
+    for _ in range(3):
+        with Work(tmp_path / "work", {}):
             time.sleep(0.05)
+    attempts = (tmp_path / "work" / "ledger.jsonl").read_text().splitlines()
+    total = sum(json.loads(line)["seconds"] for line in attempts)
     with Work(tmp_path / "work", {}) as work:
-        assert work.seconds() >= 0.1
+        assert work.seconds() == pytest.approx(total, abs=0.04)
 
 
 def test_plan_is_readable(tmp_path):
