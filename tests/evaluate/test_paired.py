@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from skimage.metrics import (
+    normalized_root_mse,
+    peak_signal_noise_ratio,
+    structural_similarity,
+)
+
+from msdsr.evaluate.paired import PSNR_CEILING, nrmse, paired_scores, psnr, ssim_rows
+from msdsr.evaluate.sources import Stored
+
+
+@pytest.fixture
+def volumes(textured, rng):
+    truth = textured((2, 13, 24, 30))
+    restored = truth + rng.integers(0, 1500, truth.shape).astype(np.uint16)
+    return restored, truth
+
+
+def test_psnr_and_nrmse_are_scikit_images(volumes):
+    restored, truth = (v[:1, 3] for v in volumes)
+    assert psnr(restored, truth, np.array([20000])) == pytest.approx(
+        peak_signal_noise_ratio(truth.astype(float), restored.astype(float), data_range=20000)
+    )
+    assert nrmse(restored, truth) == pytest.approx(
+        normalized_root_mse(truth.astype(float), restored.astype(float))
+    )
+
+
+def test_ssim_is_scikit_images(volumes):
+    restored, truth = (v[:, 3].astype(float) for v in volumes)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    expected = [
+        structural_similarity(restored[c], truth[c], data_range=peak, **options)
+        for c, peak in enumerate((20000, 9000))
+    ]
+    rows = ssim_rows(restored, truth, np.array([20000, 9000]))
+    assert np.nanmean(rows) == pytest.approx(np.mean(expected), abs=1e-9)
+
+
+def test_each_channel_is_weighed_by_its_own_range(volumes):
+    restored, truth = volumes
+    same = psnr(restored[:, 3], truth[:, 3], np.array([10000, 10000]))
+    assert psnr(restored[:, 3], truth[:, 3], np.array([20000, 20000])) == pytest.approx(
+        same + 20 * np.log10(2)
+    )
+
+
+def scores_of(restored, truth, generated, count=100):
+    found = paired_scores(Stored(restored), Stored(truth), generated, (20000, 20000), count)
+    return {(s.plane, s.metric): s for s in found}
+
+
+def test_acquired_planes_do_not_count(volumes):
+    restored, truth = volumes
+    generated = np.arange(13) % 2 == 1
+    mended = restored.copy()
+    mended[:, ~generated] = truth[:, ~generated]
+    a, b = scores_of(restored, truth, generated), scores_of(mended, truth, generated)
+    for plane in ("XY", "XZ", "YZ"):
+        for metric in ("PSNR", "NRMSE"):
+            assert a[plane, metric] == b[plane, metric]
+    mended[:, generated] = truth[:, generated]
+    assert scores_of(mended, truth, generated)["mean", "PSNR"].value == PSNR_CEILING
+    assert scores_of(mended, truth, generated)["mean", "SSIM"].value == pytest.approx(1)
+
+
+def test_slices_are_scored_one_by_one_then_averaged(volumes):
+    restored, truth = volumes
+    generated = np.arange(13) % 2 == 1
+    found = scores_of(restored, truth, generated)
+    each = [psnr(restored[:, z], truth[:, z], np.array([20000, 20000])) for z in range(1, 13, 2)]
+    assert found["XY", "PSNR"].value == pytest.approx(np.mean(each))
+    assert found["XY", "PSNR"].n == 6
+    assert found["XZ", "SSIM"].n == 24
+    assert found["YZ", "NRMSE"].n == 30
+    assert found["mean", "SSIM"].value == pytest.approx(
+        np.mean([found[p, "SSIM"].value for p in ("XY", "XZ", "YZ")])
+    )
+
+
+def test_the_cap_holds_and_thin_volumes_have_no_ssim_across(volumes):
+    restored, truth = (v[:, :9] for v in volumes)
+    found = scores_of(restored, truth, np.arange(9) % 2 == 1, count=3)
+    assert found["XZ", "PSNR"].n == 3
+    assert ("XY", "SSIM") in found
+    assert ("XZ", "SSIM") not in found
+    assert ("mean", "SSIM") not in found
+
+
+def test_a_dark_channel_is_left_out_of_nrmse():
+    dark = np.zeros((2, 4, 4))
+    assert np.isnan(nrmse(dark + 1, dark))
