@@ -227,13 +227,23 @@ class SuperresolveConfig(Section):
     methods: list[Literal["msdsr"]] = Field(
         default=["msdsr"], description="Methods whose volumes are kept beside the baselines."
     )
-    mode: Literal["xz", "yz", "average"] = Field(
+    mode: Literal["xz", "yz", "average", "joint", "alternate"] = Field(
         default="average",
-        description="Plane of the slices that are restored; `average` is the mean of both (Eq. 9).",
+        description="Slices that are restored: `xz` or `yz` alone; the mean of both, each on its "
+        "own (`average`, Eq. 9); or one shared volume that both denoise, in every step (`joint`) "
+        "or in turns (`alternate`).",
     )
     steps: Count = Field(default=200, description="Denoising steps (network evaluations a slice).")
     eta: Fraction = Field(
         default=1.0, description="Noise put back in each step: 1 ancestral (DDPM), 0 none (DDIM)."
+    )
+    noise_strength: Fraction = Field(
+        default=0.0,
+        description="Part of the noise's variance that is correlated across the slices that come "
+        "next (`alternate`, `xz`, `yz`); 0: white noise.",
+    )
+    noise_length: Positive = Field(
+        default=2.0, description="σ of that correlation across the slices (voxels)."
     )
     stride: Count = Field(
         default=40, description="Distance between the lateral tiles of a slice (pixels)."

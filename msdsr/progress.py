@@ -38,6 +38,7 @@ class Bar:
         self.label, self.total, self.unit, self.done = label, total, unit, done
         self._first = done
         self._start = self._last_line = time.monotonic()
+        self._told = -1
         self._note = ""
         self._rich: Progress | None = None
 
@@ -58,6 +59,9 @@ class Bar:
             self._line()
 
     def _line(self) -> None:
+        if self._told == self.done:
+            return
+        self._told = self.done
         self._last_line = time.monotonic()
         seconds = self._last_line - self._start
         rate = (self.done - self._first) / seconds if seconds else 0.0

@@ -40,12 +40,6 @@ def patch(volume: str | Path, out: str | Path, *, settings: PatchConfig) -> Mani
     spacing = float(np.mean(opened.attrs["voxel_um"][1:]))
     mask, separability = tissue_mask(projection(opened), settings.smoothing_um / spacing)
     table = patch_table(str(opened.name or Path(volume).name), mask, settings)
-    warnings = []
-    if separability < SEPARABILITY:
-        warnings.append(
-            f"tissue and background cannot be told apart (η = {separability:.2f} of at least "
-            f"{SEPARABILITY}): all of the slide counts as tissue"
-        )
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.writing")
     table.to_parquet(temporary, index=False)
@@ -60,9 +54,10 @@ def patch(volume: str | Path, out: str | Path, *, settings: PatchConfig) -> Mani
             "tissue_patches": int((~table["background"]).sum()),
             "tissue_fraction": round(float(mask.mean()), 6),
             "separability": round(separability, 6),
+            # False: no two classes to be seen, as in a slide full of tissue; all of it counts.
+            "background_told_apart": separability >= SEPARABILITY,
         },
         seconds=clock.seconds(),
-        warnings=warnings,
     )
     write_manifest(out, manifest)
     return manifest

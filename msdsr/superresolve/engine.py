@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +18,10 @@ from msdsr.volume import Region
 
 Plane = Literal["xz", "yz"]
 PLANES: tuple[Plane, Plane] = ("xz", "yz")
+ACROSS: dict[Plane, Literal["y", "x"]] = {"xz": "y", "yz": "x"}
+"""The axis perpendicular to the slices of an orientation."""
+
+Mode = Literal["xz", "yz", "average", "joint", "alternate"]
 
 
 @dataclass(frozen=True)
@@ -74,22 +79,40 @@ class Walk:
         Noise put back: 1 ancestral (DDPM), 0 none (DDIM).
     seed
         Of the noise, which is a function of seed, step and absolute voxel.
+    noise_length, noise_strength
+        The noise put back is correlated across the slices that come next, with a Gaussian of this σ
+        (voxels) in this part of its variance, and white inside them. Strength 0: white.
     """
 
     sigmas: Sequence[float]
     eta: float
     seed: int
+    noise_length: float = 1.0
+    noise_strength: float = 0.0
+
+
+def planes_of_step(mode: Mode, step: int, seed: int) -> tuple[Plane, ...]:
+    """Return the orientations that are denoised in a step (0, 1, …); their x0 are averaged.
+
+    ``alternate`` takes turns on one shared x_t, the first plane by seed; ``joint`` takes both in
+    every step.
+    """
+    if mode == "alternate":
+        return (PLANES[(step + seed) % 2],)
+    if mode == "xz" or mode == "yz":
+        return (mode,)
+    return PLANES
 
 
 def restore(
     denoiser: Denoiser,
     block: Block,
-    plane: Plane,
+    mode: Mode,
     walk: Walk,
     tiling: Tiling,
     advance: Callable[[int], None] = lambda tiles: None,
 ) -> Tensor:
-    """Restore every slice of one orientation (Algorithm 1, ``superresolve_along_axis``).
+    """Restore a block.
 
     Parameters
     ----------
@@ -97,10 +120,12 @@ def restore(
         The network's estimate of x0.
     block
         What is known.
-    plane
-        ``xz``: every y is a slice; ``yz``: every x is one.
+    mode
+        ``xz``: every y is a slice (Algorithm 1, ``superresolve_along_axis``); ``yz``: every x is
+        one; ``average``: the mean of both (Eq. 9); ``joint``, ``alternate``: one x_t that both
+        orientations denoise.
     walk
-        Noise levels, η and seed. Each orientation has noise of its own.
+        Noise levels, η and seed. The two walks of ``average`` have noise of their own.
     tiling
         Slices wider or higher than a tile are cut into tiles that share x_t; their x0 are blended
         in each step. A slice that fits one tile is exactly the paper's.
@@ -112,20 +137,39 @@ def restore(
     Tensor
         (C, Z, Y, X) float32 in model units; acquired planes are those of ``clean``, bit for bit.
     """
-    field = NoiseField(2 * walk.seed + PLANES.index(plane))
-    channels = block.clean.shape[0]
+    if mode == "average":
+        xz, yz = (restore(denoiser, block, p, walk, tiling, advance) for p in PLANES)
+        return (xz + yz) / 2
+    noise = _noise_of(block, mode, walk)
+    x = _keep(walk.sigmas[0] * noise(0), block)
+    for i, (sigma, sigma_next) in enumerate(itertools.pairwise(walk.sigmas)):
+        estimates = [
+            denoise_slices(denoiser, x, sigma, block, plane, tiling, advance)
+            for plane in planes_of_step(mode, i, walk.seed)
+        ]
+        x0 = estimates[0] if len(estimates) == 1 else (estimates[0] + estimates[1]) / 2
+        fresh = noise(i + 1) if walk.eta > 0 and sigma_next > 0 else None
+        x = _keep(ancestral_step(x, x0, sigma, sigma_next, walk.eta, fresh), block)
+    return x
+
+
+def _noise_of(block: Block, mode: Mode, walk: Walk) -> Callable[[int], Tensor]:
+    """Return the noise on arrival at each level; level 0 starts the walk."""
+    field = NoiseField(2 * walk.seed + (mode == "yz"))
+    channels, device = block.clean.shape[0], block.clean.device
     r = block.region
     where = (r.z0, r.z1, r.y0, r.y1, r.x0, r.x1)
 
-    def noise(step: int) -> Tensor:
-        return field.normal(step, channels, where, block.clean.device)
+    def noise(level: int) -> Tensor:
+        following = planes_of_step(mode, level, walk.seed)
+        if level == 0 or walk.noise_strength == 0 or len(following) > 1:
+            return field.normal(level, channels, where, device)
+        return field.correlated(
+            level, channels, where, ACROSS[following[0]], walk.noise_length,
+            walk.noise_strength, device,
+        )  # fmt: skip
 
-    x = _keep(walk.sigmas[0] * noise(0), block)
-    for i, (sigma, sigma_next) in enumerate(zip(walk.sigmas, walk.sigmas[1:], strict=False), 1):
-        x0 = denoise_slices(denoiser, x, sigma, block, plane, tiling, advance)
-        fresh = noise(i) if walk.eta > 0 and sigma_next > 0 else None
-        x = _keep(ancestral_step(x, x0, sigma, sigma_next, walk.eta, fresh), block)
-    return x
+    return noise
 
 
 def _keep(x: Tensor, block: Block) -> Tensor:

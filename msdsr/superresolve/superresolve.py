@@ -18,7 +18,15 @@ from msdsr.diffusion.network import Model, load_model
 from msdsr.errors import UserError
 from msdsr.manifest import Manifest, identity
 from msdsr.progress import Bar, progress
-from msdsr.superresolve.engine import PLANES, Block, Plane, Tiling, Walk, count_tiles, restore
+from msdsr.superresolve.engine import (
+    PLANES,
+    Block,
+    Tiling,
+    Walk,
+    count_tiles,
+    planes_of_step,
+    restore,
+)
 from msdsr.volume import (
     Region,
     StoreWriter,
@@ -242,31 +250,36 @@ class _Engine:
         self.tiling = Tiling(
             model.image_size, min(settings.stride, model.image_size), settings.batch
         )
-        self.walk = Walk(model.sigma_grid(settings.steps), settings.eta, task.seed)
-        self.planes: tuple[Plane, ...] = PLANES if settings.mode == "average" else (settings.mode,)
+        self.walk = Walk(
+            model.sigma_grid(settings.steps),
+            settings.eta,
+            task.seed,
+            settings.noise_length,
+            settings.noise_strength,
+        )
 
     def tiles(self, regions: list[Region]) -> int:
         """Return how many tiles the network will denoise for some regions."""
         _, _, rows, columns = self.task.target.shape
-        each = [
-            count_tiles(self._padded(self._halo(region)), rows, columns, plane, self.tiling)
-            for region in regions
-            for plane in self.planes
-        ]
-        return sum(each) * (len(self.walk.sigmas) - 1)
+        padded = [self._padded(self._halo(region)) for region in regions]
+        each = {
+            plane: sum(count_tiles(r, rows, columns, plane, self.tiling) for r in padded)
+            for plane in PLANES
+        }
+        return sum(
+            each[plane]
+            for step in range(len(self.walk.sigmas) - 1)
+            for plane in planes_of_step(self.task.settings.mode, step, self.task.seed)
+        )
 
     def restore(self, region: Region, bar: Bar) -> NDArray[Any]:
         """Return all planes of a region in the volume's dtype, acquired ones bit for bit."""
         outer = self._halo(region)
         acquired = _read(self.task.acquired, outer)
         block = self._block(acquired, outer)
-        restored = [
-            restore(self.denoiser, block, plane, self.walk, self.tiling, bar.advance)
-            for plane in self.planes
-        ]
-        # Eq. 9: the mean over both orientations.
-        mean = restored[0] if len(restored) == 1 else (restored[0] + restored[1]) / 2
-        raw = self.model.transform.inverse(self._crop(mean, outer, region), channel_axis=0)
+        mode = self.task.settings.mode
+        restored = restore(self.denoiser, block, mode, self.walk, self.tiling, bar.advance)
+        raw = self.model.transform.inverse(self._crop(restored, outer, region), channel_axis=0)
         voxels = to_dtype(raw.cpu().numpy(), self.task.target.dtype)
         rows = acquired_rows(acquired.shape[1], self.task.factor)
         _, y, x = region.inside(outer)

@@ -39,6 +39,7 @@ def test_tissue_is_told_from_background(tmp_path, rng):
     assert (table["slide"] == "S1").all()
     assert (table["background"] == (table["x0"] < 128)).all()
     assert manifest.counts["tissue_patches"] == 8
+    assert manifest.counts["background_told_apart"]
     assert read_manifest(tmp_path / "patches.parquet").stage == "patch"
 
 

@@ -84,6 +84,72 @@ def test_planes_and_seeds_have_noise_of_their_own():
     assert not torch.equal(xz, restore(toy, known, "yz", walk, tiling))
 
 
+def shared_by_hand(known, seed, planes, noise):
+    """One x_t over the whole block; each orientation's slices one at a time."""
+    x = torch.where(known.acquired[:, None, None], known.clean, SIGMAS[0] * noise[0])
+    for step, (s, s_next) in enumerate(itertools.pairwise(SIGMAS)):
+        estimates = []
+        for plane in planes(step):
+            axis = 2 if plane == "xz" else 3
+            x0 = torch.empty_like(x)
+            for i in range(x.shape[axis]):
+                given = (x.select(axis, i)[None], s, known.clean.select(axis, i)[None])
+                x0.select(axis, i).copy_(toy(*given, known.acquired)[0])
+            estimates.append(torch.where(known.acquired[:, None, None], known.clean, x0))
+        x0 = sum(estimates) / len(estimates)
+        up = math.sqrt(s_next**2 * (s**2 - s_next**2) / s**2)
+        down = math.sqrt(s_next**2 - up**2)
+        x = x0 + down * (x - x0) / s + up * noise[step + 1]
+        x = torch.where(known.acquired[:, None, None], known.clean, x)
+    return x
+
+
+def white(known, seed):
+    field, r = NoiseField(2 * seed), known.region
+    where = (r.z0, r.z1, r.y0, r.y1, r.x0, r.x1)
+    return [field.normal(i, known.clean.shape[0], where) for i in range(len(SIGMAS))]
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_alternate_takes_turns_on_one_volume(seed):
+    known = block()
+    out = restore(toy, known, "alternate", Walk(SIGMAS, 1.0, seed), Tiling(SIZE, 6, 4))
+
+    def planes(step):
+        return [("xz", "yz")[(step + seed) % 2]]
+
+    expected = shared_by_hand(known, seed, planes, white(known, seed))
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_joint_takes_the_mean_of_both_in_every_step():
+    known = block()
+    out = restore(toy, known, "joint", Walk(SIGMAS, 1.0, 4), Tiling(SIZE, 6, 4))
+    expected = shared_by_hand(known, 4, lambda step: ["xz", "yz"], white(known, 4))
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_average_is_the_mean_of_two_walks():
+    known, walk, tiling = block(), Walk(SIGMAS, 1.0, 4), Tiling(SIZE, 6, 4)
+    parts = [restore(toy, known, plane, walk, tiling) for plane in ("xz", "yz")]
+    out = restore(toy, known, "average", walk, tiling)
+    torch.testing.assert_close(out, (parts[0] + parts[1]) / 2)
+
+
+def test_correlated_noise_lies_across_the_slices_that_come_next():
+    known, seed = block(), 2
+    walk = Walk(SIGMAS, 1.0, seed, noise_length=1.5, noise_strength=0.5)
+    out = restore(toy, known, "alternate", walk, Tiling(SIZE, 6, 4))
+    field, r = NoiseField(2 * seed), known.region
+    where = (r.z0, r.z1, r.y0, r.y1, r.x0, r.x1)
+    noise = white(known, seed)
+    for level in range(1, len(SIGMAS)):
+        axis = "yx"[(level + seed) % 2]  # XZ slices come next: across them is y
+        noise[level] = field.correlated(level, 2, where, axis, 1.5, 0.5)
+    expected = shared_by_hand(known, seed, lambda s: [("xz", "yz")[(s + seed) % 2]], noise)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+
+
 def pixelwise(x, sigma, clean, observed):
     """A denoiser without context: its tiles must blend into what it gives untiled."""
     return torch.where(observed[:, None], clean, x / (1 + sigma**2))

@@ -35,7 +35,7 @@ def run(volume, tmp_path, factor=2, method="msdsr", name="out", settings=FAST, *
     return open_volume(out), manifest
 
 
-@pytest.mark.parametrize("mode", ["xz", "yz", "average"])
+@pytest.mark.parametrize("mode", ["xz", "yz", "average", "joint", "alternate"])
 def test_acquired_planes_are_sacred(tmp_path, make_slide, make_model, mode):
     path, voxels = make_slide()
     settings = FAST.model_copy(update={"mode": mode})
