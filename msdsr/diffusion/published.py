@@ -37,7 +37,6 @@ CHECKPOINT = "d17986ac.ckpt"
 CHANNELS = ("CH2", "CH3")
 """The raw channels; the network's first channel, CH1, is derived from them."""
 
-RAW, EMA = "model.diffusion_model.", "model_ema.diffusion_model"
 EMA_COUNTERS = ("model_ema.decay", "model_ema.num_updates")
 
 SCHEDULE = ("betas", "alphas_cumprod")
@@ -70,35 +69,6 @@ class _Ignored:
 
     def __setstate__(self, _: object) -> None:
         """Keep nothing."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One tensor of the published network.
-
-    Attributes
-    ----------
-    name
-        Below ``model.diffusion_model.``.
-    shape
-        In the checkpoint.
-    targets
-        Its names in diffusers: one, or three (q, k, v) for the fused ``qkv``.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    targets: tuple[str, ...]
-
-    @property
-    def raw(self) -> str:
-        """Its full name among the weights."""
-        return RAW + self.name
-
-    @property
-    def ema(self) -> str:
-        """Its full name among the averages: no dot after the prefix."""
-        return EMA + self.name.replace(".", "")
 
 
 def import_published(checkpoint: str | Path, out: str | Path, *, raw: bool = False) -> Manifest:
@@ -228,7 +198,7 @@ def convert(tensors: Mapping[str, Tensor], where: Path, *, raw: bool = False) ->
     UserError
         See :func:`import_published`.
     """
-    timesteps = _size(tensors, SCHEDULE[0], 0, where)
+    timesteps = axis_size(tensors, SCHEDULE[0], 0, where)
     settings = _settings(derive_layout(tensors, where), timesteps, where)
     with torch.device("meta"):
         network = build_network(settings, len(CHANNELS) + 1)
@@ -248,120 +218,6 @@ def convert(tensors: Mapping[str, Tensor], where: Path, *, raw: bool = False) ->
     network.load_state_dict(weights, assign=True)
     transform = unit_transform(CHANNELS, derive_ch1=True)
     return Model(network.eval(), transform, settings.objective)
-
-
-def derive_layout(tensors: Mapping[str, Tensor], where: Path) -> NetworkConfig:
-    """Read the network's layout off the names and shapes of its tensors.
-
-    Channels of a head, groups of a normalisation and side of a crop leave no trace in them: they
-    are taken to be the published ones.
-
-    Raises
-    ------
-    UserError
-        When a whole block is missing, or a tensor that gives a width.
-    """
-    blocks: dict[int, set[str]] = {}
-    for name in tensors:
-        if found := re.match(rf"{re.escape(RAW)}input_blocks\.(\d+)\.(\d+\.\w+)", name):
-            blocks.setdefault(int(found[1]), set()).add(found[2])
-    levels: list[list[int]] = [[]]
-    for at, block in enumerate(sorted(blocks)):
-        if at != block:
-            raise UserError(where, f"missing {RAW}input_blocks.{at}", "every block")
-        if "0.op" in blocks[block]:
-            levels.append([])
-        elif block:
-            levels[-1].append(block)
-    if not all(levels):
-        raise UserError(where, f"no block in level {levels.index([])} of {RAW}input_blocks")
-    width = "{}input_blocks.{}.0.out_layers.3.weight"
-    try:
-        return NetworkConfig(
-            block_out_channels=[
-                _size(tensors, width.format(RAW, level[0]), 0, where) for level in levels
-            ],
-            layers_per_block=len(levels[0]),
-            attention_levels=[
-                any(part.startswith("1.") for block in level for part in blocks[block])
-                for level in levels
-            ],
-        )
-    except ValidationError as error:
-        raise UserError(where, error.errors()[0]["msg"], "the published layout") from error
-
-
-def published_entries(layout: NetworkConfig, wanted: Mapping[str, Tensor]) -> list[Entry]:
-    """Return all tensors of the published network, of any layout.
-
-    Parameters
-    ----------
-    layout
-        The network's.
-    wanted
-        The diffusers network's tensors, for their shapes.
-    """
-    entries = []
-    for source, targets in _layers(layout):
-        for kind in ("weight", "bias"):
-            names = tuple(f"{target}.{kind}" for target in targets)
-            if source.endswith("skip_connection") and names[0] not in wanted:
-                continue  # as many channels out as in
-            rows, *rest = wanted[names[0]].shape
-            # Attention is written with 1×1 convolutions there, and with linear layers here.
-            if kind == "weight" and source.endswith(("qkv", "proj_out")):
-                rest.append(1)
-            entries.append(Entry(f"{source}.{kind}", (len(names) * rows, *rest), names))
-    return entries
-
-
-def _layers(layout: NetworkConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield each layer's published name and its names in diffusers."""
-    depth, last = layout.layers_per_block, len(layout.block_out_channels) - 1
-    yield "time_embed.0", ("time_embedding.linear_1",)
-    yield "time_embed.2", ("time_embedding.linear_2",)
-    yield "input_blocks.0.0", ("conv_in",)
-    block = 1
-    for level, attends in enumerate(layout.attention_levels):
-        here = f"down_blocks.{level}"
-        for j in range(depth):
-            yield from _residual(f"input_blocks.{block}.0", f"{here}.resnets.{j}")
-            if attends:
-                yield from _attention(f"input_blocks.{block}.1", f"{here}.attentions.{j}")
-            block += 1
-        if level < last:
-            yield f"input_blocks.{block}.0.op", (f"{here}.downsamplers.0.conv",)
-            block += 1
-    yield from _residual("middle_block.0", "mid_block.resnets.0")
-    yield from _attention("middle_block.1", "mid_block.attentions.0")
-    yield from _residual("middle_block.2", "mid_block.resnets.1")
-    for level, attends in enumerate(reversed(layout.attention_levels)):
-        here = f"up_blocks.{level}"
-        for j in range(depth + 1):
-            block = level * (depth + 1) + j
-            yield from _residual(f"output_blocks.{block}.0", f"{here}.resnets.{j}")
-            if attends:
-                yield from _attention(f"output_blocks.{block}.1", f"{here}.attentions.{j}")
-        if level < last:
-            upsample = f"output_blocks.{block}.{2 if attends else 1}.conv"
-            yield upsample, (f"{here}.upsamplers.0.conv",)
-    yield "out.0", ("conv_norm_out",)
-    yield "out.2", ("conv_out",)
-
-
-def _residual(source: str, target: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    yield f"{source}.in_layers.0", (f"{target}.norm1",)
-    yield f"{source}.in_layers.2", (f"{target}.conv1",)
-    yield f"{source}.emb_layers.1", (f"{target}.time_emb_proj",)
-    yield f"{source}.out_layers.0", (f"{target}.norm2",)
-    yield f"{source}.out_layers.3", (f"{target}.conv2",)
-    yield f"{source}.skip_connection", (f"{target}.conv_shortcut",)
-
-
-def _attention(source: str, target: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    yield f"{source}.norm", (f"{target}.group_norm",)
-    yield f"{source}.qkv", (f"{target}.to_q", f"{target}.to_k", f"{target}.to_v")
-    yield f"{source}.proj_out", (f"{target}.to_out.0",)
 
 
 def _split_heads(tensor: Tensor, parts: int, head: int) -> Sequence[Tensor]:
@@ -396,8 +252,8 @@ def _check_tensors(
     known = dict.fromkeys(EMA_COUNTERS, ()) | dict.fromkeys(SCHEDULE_TABLES, (timesteps,)) | needed
     missing, unknown = sorted(needed.keys() - tensors), sorted(tensors.keys() - known)
     said = [
-        _names("unknown", unknown, missing or known),
-        _names("missing", missing, unknown),
+        say_names("unknown", unknown, missing or known),
+        say_names("missing", missing, unknown),
     ]
     if missing or unknown:
         raise UserError(where, ", ".join(filter(None, said)), "the published network's tensors")
@@ -410,14 +266,6 @@ def _check_tensors(
             raise UserError(where, f"{name} is {tensor.dtype}", "floating-point numbers")
 
 
-def _names(word: str, names: Sequence[str], others: Sequence[str] | Mapping[str, Any]) -> str:
-    """Say how many names there are, the first, and what it may have been."""
-    if not names:
-        return ""
-    near = nearest(names[0], others)
-    return f"{len(names)} {word}: {names[0]}" + (f" (nearest: {near})" if near else "")
-
-
 def _check_schedule(tensors: Mapping[str, Tensor], schedule: CosineSchedule, where: Path) -> None:
     for name in SCHEDULE:
         gap = (tensors[name].double() - getattr(schedule, name)).abs().max().item()
@@ -425,12 +273,3 @@ def _check_schedule(tensors: Mapping[str, Tensor], schedule: CosineSchedule, whe
             raise UserError(
                 where, f"{name} is {gap:.2g} away from the cosine schedule", "less than 1e-5"
             )
-
-
-def _size(tensors: Mapping[str, Tensor], name: str, axis: int, where: Path) -> int:
-    if name not in tensors:
-        near = nearest(name, tensors)
-        raise UserError(where, _names("missing", [name], [near] if near else []), "every tensor")
-    if tensors[name].ndim <= axis:
-        raise UserError(where, f"{name} has shape {tuple(tensors[name].shape)}", "an axis more")
-    return tensors[name].shape[axis]
