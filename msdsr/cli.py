@@ -21,6 +21,7 @@ from msdsr.cli_config import config_app
 from msdsr.cli_evaluate import evaluate_app
 from msdsr.cli_options import Cohort, Device, Results, Seed, Settings, Sheet, Work, close
 from msdsr.cli_sources import fetch_app, phantom_app
+from msdsr.cli_weights import weights_app
 from msdsr.config import (
     DenoiseConfig,
     IngestConfig,
@@ -43,6 +44,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(fetch_app, name="fetch")
 app.add_typer(phantom_app, name="phantom")
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(weights_app, name="weights")
 
 
 @app.callback(invoke_without_command=True)
@@ -246,6 +248,6 @@ def run_guarded(command: Callable[[], Any]) -> int:
         typer.echo(f"msdsr: error: {error.line()}", err=True)
         return EXIT_USER_ERROR
     except Stopped as stopped:
-        typer.echo(f"msdsr: {stopped}; run the same command again to go on", err=True)
+        typer.echo(f"msdsr: {stopped}", err=True)
         return EXIT_RESUME
     return 0

@@ -306,7 +306,7 @@ class PhantomConfig(Section):
         default=20, description="Acquired planes of a z-stack."
     )
     images_2d: Annotated[int, Field(ge=0)] = Field(
-        default=4, description="Extra sharp 2D images of each train and val patient."
+        default=2, description="Extra sharp 2D images of each train and val patient."
     )
     voxel_um: Positive = Field(default=0.5, description="Isotropic voxel of the tissue (µm).")
     z_ratio: Count = Field(default=2, description="Plane distance over the XY pixel size.")

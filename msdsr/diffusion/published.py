@@ -1,41 +1,45 @@
 """The published checkpoint (MLNeurosurg/msdsr, d17986ac.ckpt) as a model of ours.
 
 A Lightning checkpoint holds the network twice: ``model.diffusion_model.<name>``, and averaged (EMA)
-as ``model_ema.diffusion_model<name without dots>``, with the noise schedule beside them. Its blocks
-are those of latent diffusion; here each is given its name in a ``diffusers.UNet2DModel``. Nothing
-in the file is run, and no tensor is left over or made up.
+as ``model_ema.diffusion_model<name without dots>``, with the noise schedule beside them. Each
+tensor is checked and given its name in a ``diffusers.UNet2DModel``; none is left over or made up.
 """
 
 from __future__ import annotations
 
-import pickle
-import re
+import json
 import tempfile
-import warnings
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from msdsr.config import ModelConfig, NetworkConfig
 from msdsr.diffusion.network import MODEL_FILE, Model, build_network, load_model, save_model
+from msdsr.diffusion.published_file import read_checkpoint
+from msdsr.diffusion.published_names import (
+    PUBLISHED,
+    Entry,
+    axis_size,
+    derive_layout,
+    published_entries,
+    say_names,
+)
 from msdsr.diffusion.schedule import CosineSchedule
 from msdsr.diffusion.transform import unit_transform
-from msdsr.errors import UserError, nearest, require_file
+from msdsr.errors import UserError, require_file
 from msdsr.manifest import Manifest, Stopwatch, sha256_file, write_manifest
 from msdsr.volume.store import replace_path
 
 ALGORITHM = 1
 SOURCE = "MLNeurosurg/msdsr"
 LICENCE = "MIT"
-CHECKPOINT = "d17986ac.ckpt"
 CHANNELS = ("CH2", "CH3")
 """The raw channels; the network's first channel, CH1, is derived from them."""
+
+PUBLISHED_STEPS = 1000
 
 EMA_COUNTERS = ("model_ema.decay", "model_ema.num_updates")
 
@@ -57,18 +61,47 @@ SCHEDULE_TABLES = (
 )
 """What may be there, one number a step; it follows from the schedule and is not used."""
 
-HARMLESS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
-"""The optimiser's learning rate came from NumPy; nothing else in the file needs a class."""
+CARD = """\
+---
+library_name: diffusers
+license: mit
+tags:
+- microscopy
+- super-resolution
+- diffusion
+---
+# The published MSDSR model
 
+A 2D diffusion model that fills in missing rows of microscope images, after *Super-resolution of
+biomedical volumes with 2D supervision* (Jiang et al., 2024). Its weights are the authors',
+converted tensor by tensor; nothing was trained here.
 
-class _Ignored:
-    """Stands where a harmless class of the file would; takes anything, does and keeps nothing."""
+## Where it comes from
+| | |
+|---|---|
+| source | {source} (licence {licence}) |
+| checkpoint | `{checkpoint}` |
+| SHA-256 of the checkpoint | `{checkpoint_sha256}` |
+| weights | {kind} |
+| SHA-256 of the weights here | `{weights_sha256}` |
+| parameters | {parameters:,} |
+| layout | {layout} |
 
-    def __new__(cls, *_: object) -> _Ignored:
-        return object.__new__(cls)
+## What it takes and gives
+| | |
+|---|---|
+| channels | CH2, CH3 of stimulated Raman histology (uint16); CH1 is derived from them |
+| data | intensity / 65536, in [0, 1] |
+| conditioning | observed rows overwrite the noisy image |
+| prediction | noise ε; cosine schedule, {timesteps} steps |
 
-    def __setstate__(self, _: object) -> None:
-        """Keep nothing."""
+## What it is for, and what not
+Research on restoring planes between acquired planes of stimulated Raman histology like that which
+the authors trained on. Restored planes are estimates that look like such tissue, not measurements:
+what was never acquired is made up in the likeness of the training images. Do not use it for
+diagnosis, nor for other tissue, stains, microscopes, pixel sizes or intensity ranges before the
+report of `msdsr evaluate` on that data was judged.
+"""
 
 
 def import_published(checkpoint: str | Path, out: str | Path, *, raw: bool = False) -> Manifest:
@@ -102,83 +135,39 @@ def import_published(checkpoint: str | Path, out: str | Path, *, raw: bool = Fal
     _check_target(out)
     saved = read_checkpoint(checkpoint)
     model = convert(saved["state_dict"], checkpoint, raw=raw)
-    source = {
+    layout = derive_layout(saved["state_dict"], checkpoint)
+    weights = "raw" if raw else "ema"
+    progress = {k: saved[k] for k in ("epoch", "global_step") if type(saved.get(k)) is int}
+    model.training = {
         "source": SOURCE,
         "licence": LICENCE,
         "checkpoint": checkpoint.name,
         "checkpoint_sha256": sha256_file(checkpoint),
-        "weights": "raw" if raw else "ema",
+        "weights": weights,
+        **progress,
     }
-    progress = {k: saved[k] for k in ("epoch", "global_step") if isinstance(saved.get(k), int)}
-    model.training = {**source, **progress}
-    layout = _layout_of(model)
     counts = {
-        **source,
+        "weights": weights,
         "parameters": sum(p.numel() for p in model.network.parameters()),
-        "layout": layout,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".import-", dir=out.parent) as work:
         folder = Path(work) / out.name
         counts["weights_sha256"] = save_model(folder, model)
-        (folder / "README.md").write_text(_card(counts), encoding="utf-8")
+        (folder / "README.md").write_text(_card(model, layout, counts), encoding="utf-8")
         load_model(folder)
         replace_path(folder, out)
     manifest = Manifest(
         stage="weights",
         algorithm=ALGORITHM,
-        inputs={"checkpoint": source["checkpoint_sha256"]},
-        settings={"raw": raw},
-        counts=counts,
+        inputs={"checkpoint": model.training["checkpoint_sha256"]},
+        settings={"raw": raw, "network": layout.model_dump(mode="json")},
+        counts={**counts, "source": f"{SOURCE} ({LICENCE})"},
         seconds=watch.seconds(),
-        warnings=_differences(layout),
+        warnings=_differences(layout, model.objective.timesteps),
     )
     write_manifest(out, manifest)
     return manifest
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint's tensors and plain values, and nothing that could act.
-
-    Returns
-    -------
-    dict
-        As saved; ``state_dict`` is sure to hold tensors by name. Tensors stay on the disk
-        until they are looked at.
-
-    Raises
-    ------
-    UserError
-        When the file is damaged or holds an object of any class but :data:`HARMLESS`, which are
-        not made either.
-    """
-    fix = f"give {CHECKPOINT}, unpacked from the authors' archive"
-    if not path.is_file():
-        raise UserError(path, "a folder", "a checkpoint's file", fix)
-    allowed: list[Any] = [(_Ignored, name) for name in HARMLESS]
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
-            warnings.simplefilter("ignore")
-            saved = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-    # A damaged file can make the reader fail in any way; each of them is the file's fault.
-    except Exception as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        if isinstance(error, pickle.UnpicklingError) and found:
-            raise UserError(
-                path, f"holds a Python object, {found[1]}", "tensors and plain values alone", fix
-            ) from error
-        raise UserError(path, f"cannot be read ({type(error).__name__})", "a checkpoint", fix) from (
-            error
-        )
-    tensors = saved.get("state_dict") if isinstance(saved, dict) else None
-    if not isinstance(tensors, dict):
-        raise UserError(path, "no state_dict", "a Lightning checkpoint", fix)
-    for name, tensor in tensors.items():
-        if not (isinstance(name, str) and isinstance(tensor, Tensor)):
-            raise UserError(path, f"{name!s} is a {type(tensor).__name__}", "a tensor", fix)
-    return saved
 
 
 def convert(tensors: Mapping[str, Tensor], where: Path, *, raw: bool = False) -> Model:
@@ -198,12 +187,13 @@ def convert(tensors: Mapping[str, Tensor], where: Path, *, raw: bool = False) ->
     UserError
         See :func:`import_published`.
     """
+    layout = derive_layout(tensors, where)
     timesteps = axis_size(tensors, SCHEDULE[0], 0, where)
-    settings = _settings(derive_layout(tensors, where), timesteps, where)
+    settings = _settings(layout, timesteps, where)
     with torch.device("meta"):
         network = build_network(settings, len(CHANNELS) + 1)
     wanted = network.state_dict()
-    entries = published_entries(settings.network, wanted)
+    entries = published_entries(layout, wanted)
     _check_tensors(tensors, entries, timesteps, where, raw=raw)
     _check_schedule(tensors, CosineSchedule(timesteps), where)
     weights: dict[str, Tensor] = {}
@@ -212,7 +202,7 @@ def convert(tensors: Mapping[str, Tensor], where: Path, *, raw: bool = False) ->
         tensor = tensors[name].to(torch.float32)
         if not torch.isfinite(tensor).all():
             raise UserError(where, f"{name} holds NaN or infinity", "finite weights")
-        parts = _split_heads(tensor, len(entry.targets), settings.network.attention_head_dim)
+        parts = _split_heads(tensor, len(entry.targets), layout.attention_head_dim)
         for target, part in zip(entry.targets, parts, strict=True):
             weights[target] = part.reshape(wanted[target].shape)
     network.load_state_dict(weights, assign=True)
@@ -222,7 +212,9 @@ def convert(tensors: Mapping[str, Tensor], where: Path, *, raw: bool = False) ->
 
 def _split_heads(tensor: Tensor, parts: int, head: int) -> Sequence[Tensor]:
     """Return q, k and v of a fused tensor, whose rows are q, k, v of head 0, then of head 1, …."""
-    return (tensor,) if parts == 1 else tensor.unflatten(0, (-1, parts, head)).unbind(1)
+    if parts == 1:
+        return (tensor,)
+    return tensor.reshape(-1, parts, head, *tensor.shape[1:]).unbind(1)
 
 
 def _settings(layout: NetworkConfig, timesteps: int, where: Path) -> ModelConfig:
@@ -238,7 +230,12 @@ def _settings(layout: NetworkConfig, timesteps: int, where: Path) -> ModelConfig
 
 
 def _check_tensors(
-    tensors: Mapping[str, Tensor], entries: Sequence[Entry], timesteps: int, where: Path, *, raw: bool
+    tensors: Mapping[str, Tensor],
+    entries: Sequence[Entry],
+    timesteps: int,
+    where: Path,
+    *,
+    raw: bool,
 ) -> None:
     """Refuse tensors that are missing, unknown or of another shape, by name."""
     averages = {entry.ema: entry.shape for entry in entries}
@@ -256,7 +253,7 @@ def _check_tensors(
         say_names("missing", missing, unknown),
     ]
     if missing or unknown:
-        raise UserError(where, ", ".join(filter(None, said)), "the published network's tensors")
+        raise UserError(where, ", ".join(filter(None, said)), PUBLISHED)
     for name, tensor in tensors.items():
         if tensor.shape != known[name]:
             raise UserError(
@@ -273,3 +270,42 @@ def _check_schedule(tensors: Mapping[str, Tensor], schedule: CosineSchedule, whe
             raise UserError(
                 where, f"{name} is {gap:.2g} away from the cosine schedule", "less than 1e-5"
             )
+
+
+def _check_target(out: Path) -> None:
+    """Refuse to replace anything but an earlier import."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        record = json.loads((out / MODEL_FILE).read_text(encoding="utf-8"))
+        if record["training"]["source"] == SOURCE:
+            return
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise UserError(out, "holds something else", "a free name or an earlier import", "name another")
+
+
+def _differences(layout: NetworkConfig, timesteps: int) -> list[str]:
+    """Say where this is not the published network."""
+    found, wanted = layout.model_dump(), NetworkConfig().model_dump()
+    said = [f"{k} {found[k]}, published {wanted[k]}" for k in wanted if found[k] != wanted[k]]
+    if timesteps != PUBLISHED_STEPS:
+        said.append(f"{timesteps} steps, published {PUBLISHED_STEPS}")
+    return [f"not the published network: {line}" for line in said]
+
+
+def _card(model: Model, layout: NetworkConfig, counts: Mapping[str, Any]) -> str:
+    raw = counts["weights"] == "raw"
+    differs = _differences(layout, model.objective.timesteps)
+    shape = (
+        f"{', '.join(map(str, layout.block_out_channels))} channels, "
+        f"{layout.layers_per_block} residual blocks a level, heads of {layout.attention_head_dim}"
+    )
+    return CARD.format(
+        **{k: model.training[k] for k in ("source", "licence", "checkpoint", "checkpoint_sha256")},
+        kind="the last ones (raw)" if raw else "moving average (EMA), as in the paper's inference",
+        weights_sha256=counts["weights_sha256"],
+        parameters=counts["parameters"],
+        layout=f"{shape}; **not the published one**" if differs else f"{shape}, as published",
+        timesteps=model.objective.timesteps,
+    )

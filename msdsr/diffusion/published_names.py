@@ -19,6 +19,8 @@ from torch import Tensor
 from msdsr.config import NetworkConfig
 from msdsr.errors import UserError, nearest
 
+PUBLISHED = "the published network's tensors"
+
 RAW, EMA = "model.diffusion_model.", "model_ema.diffusion_model"
 
 
@@ -69,13 +71,14 @@ def derive_layout(tensors: Mapping[str, Tensor], where: Path) -> NetworkConfig:
     levels: list[list[int]] = [[]]
     for at, block in enumerate(sorted(blocks)):
         if at != block:
-            raise UserError(where, f"missing {RAW}input_blocks.{at}", "every block")
+            raise UserError(where, f"missing {RAW}input_blocks.{at}", PUBLISHED)
         if "0.op" in blocks[block]:
             levels.append([])
         elif block:
             levels[-1].append(block)
     if not all(levels):
-        raise UserError(where, f"no block in level {levels.index([])} of {RAW}input_blocks")
+        level = levels.index([])
+        raise UserError(where, f"no block in level {level} of {RAW}input_blocks", PUBLISHED)
     width = "{}input_blocks.{}.0.out_layers.3.weight"
     try:
         return NetworkConfig(
@@ -174,9 +177,17 @@ def say_names(word: str, names: Sequence[str], others: Sequence[str] | Mapping[s
 
 
 def axis_size(tensors: Mapping[str, Tensor], name: str, axis: int, where: Path) -> int:
+    """Return the length of one axis of a tensor.
+
+    Raises
+    ------
+    UserError
+        When there is no such tensor, or no such axis, or nothing along it.
+    """
     if name not in tensors:
         near = nearest(name, tensors)
-        raise UserError(where, say_names("missing", [name], [near] if near else []), "every tensor")
-    if tensors[name].ndim <= axis:
-        raise UserError(where, f"{name} has shape {tuple(tensors[name].shape)}", "an axis more")
-    return tensors[name].shape[axis]
+        raise UserError(where, say_names("missing", [name], [near] if near else []), PUBLISHED)
+    shape = tuple(tensors[name].shape)
+    if len(shape) <= axis or shape[axis] < 1:
+        raise UserError(where, f"{name} has shape {shape}", f"a length on axis {axis}")
+    return shape[axis]

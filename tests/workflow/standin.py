@@ -1,0 +1,72 @@
+"""Stands in for `msdsr` where the workflow is tested without the stages.
+
+It notes each command it is given in commands.jsonl and makes the files that the command names as
+its products, so that Snakemake runs, records and plans as it would with the real one.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+VERBS = {
+    ("phantom", "slide"): 2,
+    ("fetch", "inception"): 2,
+    ("fetch", "blastocyst"): 2,
+    ("evaluate", "reference"): 2,
+    ("evaluate", "slide"): 3,
+    ("evaluate", "cohort"): 2,
+    ("ingest",): 2,
+    ("patch",): 2,
+    ("denoise",): 2,
+    ("superresolve",): 2,
+    ("train",): 2,
+    ("trainset",): 1,
+    ("report",): 1,
+}
+"""Place of the product among the arguments."""
+
+
+def make(product):
+    path = Path(product)
+    if path.suffix in ("", ".zarr"):
+        path.mkdir(parents=True)
+        (path / "content").write_text("made by the stand-in\n")
+    else:
+        path.write_text("made by the stand-in\n")
+
+
+def manifest(product):
+    path = Path(product)
+    path.with_name(path.name.split(".")[0] + ".json").write_text("{}\n")
+
+
+def option(arguments, name):
+    return arguments[arguments.index(name) + 1] if name in arguments else None
+
+
+def main():
+    arguments = sys.argv[1:]
+    with Path("commands.jsonl").open("a") as log:
+        log.write(json.dumps(arguments) + "\n")
+    verb = tuple(arguments[:2]) if tuple(arguments[:2]) in VERBS else tuple(arguments[:1])
+    if verb == ("phantom", "slide"):
+        make(option(arguments, "--raw"))
+        if truth := option(arguments, "--truth"):
+            make(truth)
+        return
+    if verb == ("fetch", "blastocyst"):
+        raise SystemExit("the stand-in does not fetch")
+    product = arguments[VERBS[verb]]
+    if verb == ("report",):
+        Path(product, "index.html").write_text("<p>made by the stand-in\n")
+        Path(product, "figures").mkdir(exist_ok=True)
+        Path(product, "figures/one.png").write_bytes(b"made by the stand-in")
+    else:
+        make(product)
+    if verb == ("trainset",):
+        Path(product).with_suffix(".parquet").write_text("made by the stand-in\n")
+    if verb != ("fetch", "inception"):
+        manifest(product)
+
+
+main()

@@ -1,0 +1,148 @@
+"""What the workflow plans, without running anything."""
+
+from pathlib import Path
+
+import pytest
+
+from msdsr.configfile import read_config
+from msdsr.fetch.blastocyst import ATTRIBUTION
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_the_demo_passes_all_eight_stages(demo):
+    plan = demo.plan()
+    slides, restored = 14, 2
+    assert plan.count("phantom_slide") + plan.count("phantom_slide_with_truth") == slides
+    assert plan.count("phantom_slide_with_truth") == restored
+    for rule in ("ingest_slide", "patch_slide", "denoise_slide"):
+        assert plan.count(rule) == slides
+    for rule in ("build_trainset", "train_model", "evaluate_reference", "evaluate_cohort"):
+        assert plan.count(rule) == 1
+    for rule in ("superresolve_slide", "evaluate_slide"):
+        assert plan.count(rule) == 2 * restored
+    assert plan.count("report_cohort") == 1
+    assert plan.count("fetch_inception") == 1
+
+
+def test_the_real_example_plans(project):
+    sheet = REPOSITORY / "config/cohorts/blastocyst.tsv"
+    (project.folder / "config/cohorts/blastocyst.tsv").write_text(sheet.read_text())
+    plan = project.plan("--configfile", REPOSITORY / "config/example.yaml")
+    assert plan.count("fetch_blastocyst") == 1
+    assert plan.count("train_model") == 1
+    assert plan.count("report_cohort") == 1
+    assert plan.count("phantom_slide") == 0
+
+
+def test_the_real_example_names_its_source():
+    config = read_config(REPOSITORY / "config/example.yaml")
+    assert config.cohorts["blastocyst"].attribution == ATTRIBUTION
+
+
+def test_a_cohort_of_1129_slides_plans(project):
+    rows = []
+    for i in range(1129):
+        split = "train" if i < 600 else "val" if i < 700 else "infer"
+        rows.append((f"S{i:04}", f"P{i:04}", split, f"raw/S{i:04}.tif", ""))
+        (project.folder / "raw").mkdir(exist_ok=True)
+        (project.folder / rows[-1][3]).touch()
+    project.sheet("large", rows)
+    project.frozen_model("frozen")
+    project.config(
+        {
+            "cohorts": {"large": {"sheet": "config/cohorts/large.tsv", "model": "frozen"}},
+            "models": {"frozen": {"path": "resources/models/frozen"}},
+        }
+    )
+    plan = project.plan("--quiet", "reason")
+    for rule, jobs in [("ingest_slide", 700 - 600 + 429), ("superresolve_slide", 429)]:
+        assert plan.count(rule) == jobs
+
+
+def two_cohorts(project):
+    """Cohort `old` taught and uses a model trained here; cohort `new` has a frozen one."""
+    rows = [("A", "PA", "train"), ("B", "PB", "val"), ("C", "PC", "infer")]
+    for cohort in ("old", "new"):
+        project.sheet(cohort, [(*row, f"raw files/{cohort}-{row[0]}.tif", "") for row in rows])
+        for row in rows:
+            raw = project.folder / f"raw files/{cohort}-{row[0]}.tif"
+            raw.parent.mkdir(exist_ok=True)
+            raw.touch()
+    project.frozen_model("frozen")
+    project.config(
+        {
+            "cohorts": {
+                "old": {"sheet": "config/cohorts/old.tsv", "model": "own"},
+                "new": {"sheet": "config/cohorts/new.tsv", "model": "frozen"},
+            },
+            "models": {
+                "own": {"preset": "tiny", "cohorts": ["old"]},
+                "frozen": {"path": "resources/models/frozen"},
+            },
+        }
+    )
+    return project
+
+
+def test_a_new_cohort_with_a_frozen_model_trains_nothing_and_touches_no_other(project):
+    plan = two_cohorts(project).plan("report_new")
+    assert not plan.rules() & {"build_trainset", "train_model"}
+    assert {job["wildcards"].split(",")[0] for job in plan.jobs if "wildcards" in job} == {
+        "cohort=new"
+    }
+    # Nobody asks for the train slide of this cohort: it teaches no model.
+    assert plan.count("ingest_slide") == 2
+
+
+def test_a_trained_model_is_what_its_cohort_waits_for(project):
+    plan = two_cohorts(project).plan("report_old")
+    assert plan.count("train_model") == 1
+    (job,) = plan.of("superresolve_slide")
+    assert "results/models/own/model.json" in job["input"]
+    assert "results/models/own/model" in job["input"].split(", ")
+
+
+def test_a_report_is_also_a_file_to_ask_for(project):
+    plan = two_cohorts(project).plan("results/new/report/index.html")
+    assert plan.count("report_cohort") == 1
+
+
+def test_a_configfile_replaces_the_default_one(demo):
+    demo.config(
+        {
+            "cohorts": {
+                "demo": {
+                    "sheet": "config/cohorts/demo.tsv",
+                    "source": "phantom",
+                    "model": "phantom-tiny",
+                }
+            },
+            "models": {"phantom-tiny": {"path": "resources/models/phantom-tiny"}},
+            "superresolve": {"factors": [8]},
+        },
+        "other.yaml",
+    )
+    plan = demo.plan("--configfile", "other.yaml")
+    assert "train_model" not in plan.rules()
+    assert {job["wildcards"].rsplit("=", 1)[1] for job in plan.of("superresolve_slide")} == {"8"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--config", "sed=3"], "sed: unknown key"),
+        (["--config", "superresolve={factors: [9]}"], "configuration: superresolve.factors"),
+        (["--configfile", "reserved.yaml"], "no cohort can be named 'models'"),
+        (["--configfile", "nosheet.yaml"], "no such sample sheet"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(demo, arguments, line):
+    cohort = {"sheet": "config/cohorts/demo.tsv", "source": "phantom", "model": "phantom-tiny"}
+    models = {"phantom-tiny": {"path": "resources/models/phantom-tiny"}}
+    demo.config({"cohorts": {"models": cohort}, "models": models}, "reserved.yaml")
+    missing = cohort | {"sheet": "config/cohorts/none.tsv"}
+    demo.config({"cohorts": {"demo": missing}, "models": models}, "nosheet.yaml")
+    said = demo.snakemake("--dry-run", *arguments, expect=1)
+    assert line in said
+    assert "Traceback" not in said

@@ -1,0 +1,36 @@
+"""The profiles, as far as a dry run shows them."""
+
+from pathlib import Path
+
+PROFILES = Path(__file__).parents[2] / "profiles"
+
+
+def test_there_is_no_default_profile():
+    # Snakemake would load it beside the named one, and silently drop the other's resources.
+    assert not (PROFILES / "default").exists()
+
+
+def test_slurm_jobs_carry_what_they_ask_for(demo):
+    plan = demo.plan(profile="slurm")
+    for rule in ("train_model", "superresolve_slide"):
+        for job in plan.of(rule):
+            assert "gpu=1" in job["resources"]
+            assert "cpus_per_gpu=8" in job["resources"]
+    for job in plan.jobs:
+        if job["rule"] not in ("train_model", "superresolve_slide", "all"):
+            assert "gpu" not in job["resources"]
+            assert "mem_mb=" in job["resources"]
+            assert "runtime=" in job["resources"]
+    (train,) = plan.of("train_model")
+    assert "mem_mb=32000" in train["resources"]
+    assert "--gpus 1 --budget-minutes 1440" in plan.text
+
+
+def test_a_lab_can_ask_for_more_gpus_and_a_shorter_limit(demo):
+    asked = ["train_model:gpu=4", "train_model:runtime=480"]
+    plan = demo.plan("--set-resources", *asked, profile="slurm")
+    assert "--gpus 4 --budget-minutes 480" in plan.text
+
+
+def test_one_machine_has_no_time_limit(demo):
+    assert "--gpus 1 --budget-minutes 10080" in demo.plan().text

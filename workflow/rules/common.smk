@@ -1,0 +1,231 @@
+# What the rules share: the configuration, the sample sheets, and small functions
+# over them. The sheets are read once; a job looks its slide up in a dict, because
+# lookup(query=...) costs milliseconds, and a cohort of 1,129 slides has thousands of jobs.
+import hashlib
+import json
+import re
+from collections import namedtuple
+
+from snakemake.exceptions import WorkflowError
+
+from msdsr.configfile import check_config
+from msdsr.errors import UserError
+from msdsr.sheet import read_sheet
+
+Slide = namedtuple("Slide", "cohort slide patient path split voxel_um channels truth")
+
+RESERVED = ("benchmarks", "cohort", "logs", "models", "resources")
+
+
+def read_configuration():
+    """Check the whole configuration, fill in presets and defaults."""
+    try:
+        return check_config(config, "configuration")
+    except UserError as error:
+        raise WorkflowError(error.line()) from None
+
+
+def read_slides(cohort):
+    """Return the slides of a cohort's sample sheet by name, in the sheet's order."""
+    if cohort in RESERVED:
+        raise WorkflowError(f"no cohort can be named {cohort!r}: results/{cohort} is taken")
+    try:
+        table = read_sheet(CONFIG.cohorts[cohort].sheet, check_files=False)
+    except UserError as error:
+        raise WorkflowError(error.line()) from None
+    return {
+        row["slide"]: Slide(
+            cohort=cohort,
+            slide=row["slide"],
+            patient=row["patient"],
+            path=row["path"],
+            split=row["split"],
+            voxel_um=",".join(repr(row[column]) for column in ("z_um", "y_um", "x_um")),
+            channels=",".join(row["channels"]),
+            truth=row["truth"],
+        )
+        for row in table.to_dict("records")
+    }
+
+
+CONFIG = read_configuration()
+COHORTS = list(CONFIG.cohorts)
+SLIDES = {cohort: read_slides(cohort) for cohort in COHORTS}
+FACTORS = sorted(set(CONFIG.superresolve.factors))
+METHODS = list(CONFIG.superresolve.methods)
+TRAINED_MODELS = [name for name, model in CONFIG.models.items() if model.path is None]
+INCEPTION = CONFIG.evaluate.inception or "results/resources/inception.pt"
+
+
+def one_of(names):
+    """Return a wildcard constraint that matches these names alone; no names match nothing."""
+    return "|".join(re.escape(name) for name in names) or "(?!)"
+
+
+def cohorts_from(source):
+    """Return the cohorts whose raw files come from this source."""
+    return [name for name, cohort in CONFIG.cohorts.items() if cohort.source == source]
+
+
+# --- slides -------------------------------------------------------------------------------------
+
+
+def slide_of(wildcards):
+    """Return the row of the sample sheet that a job is about."""
+    try:
+        return SLIDES[wildcards.cohort][wildcards.slide]
+    except KeyError:
+        sheet = CONFIG.cohorts[wildcards.cohort].sheet
+        raise WorkflowError(f"{sheet}: no slide {wildcards.slide!r}") from None
+
+
+def of_slide(field):
+    """Return an input function: one column of the job's slide."""
+    return lambda wildcards: getattr(slide_of(wildcards), field)
+
+
+def slides_in(*splits):
+    """Return an input function: the slides of the job's cohort in these splits."""
+    return lambda wildcards: [s for s in SLIDES[wildcards.cohort].values() if s.split in splits]
+
+
+def slides_to_learn_from(wildcards):
+    """Return the train and val slides of all cohorts that teach the job's model."""
+    cohorts = CONFIG.models[wildcards.model].cohorts
+    return [s for c in cohorts for s in SLIDES[c].values() if s.split != "infer"]
+
+
+def digest(select):
+    """Return an input function: a short hash of the sheet's rows that `select` picks.
+
+    It stands in `params`, so that a slide that changes its patient or split reruns what depends
+    on it, while the sheet as a whole may grow without retraining a model.
+    """
+
+    def rows_hash(wildcards):
+        rows = sorted((s.cohort, s.slide, s.patient, s.split) for s in select(wildcards))
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+    return rows_hash
+
+
+def phantom_slides(with_truth):
+    """Return the names of the phantom cohorts' slides that have a truth, or of those without."""
+    slides = [s for cohort in cohorts_from("phantom") for s in SLIDES[cohort].values()]
+    return sorted({s.slide for s in slides if bool(s.truth) == with_truth})
+
+
+def files_of_blastocyst(field):
+    """Return the raw files (`path`) or truths (`truth`) that the public example consists of."""
+    slides = [s for cohort in cohorts_from("blastocyst") for s in SLIDES[cohort].values()]
+    return sorted({getattr(s, field) for s in slides} - {""})
+
+
+# --- configuration ------------------------------------------------------------------------------
+
+
+def as_json(section, **narrowed):
+    """Return a configuration section as JSON, with some keys narrowed to what one job does."""
+    return json.dumps(section.model_dump(mode="json") | narrowed, separators=(",", ":"))
+
+
+def settings(name):
+    """Return an input function: the section as JSON.
+
+    In `params`, so that a change of the section reruns the jobs of its stage, and no others. (A
+    plain string would do, but Snakemake would take its braces for wildcards.)
+    """
+    text = as_json(getattr(CONFIG, name))
+    return lambda wildcards: text
+
+
+def superresolve_settings(wildcards):
+    """Return the section for one method and factor: a new factor leaves the others' jobs alone."""
+    return as_json(CONFIG.superresolve, factors=[int(wildcards.factor)], methods=[wildcards.method])
+
+
+def model_settings(wildcards):
+    """Return a trained model's section, with its preset filled in."""
+    return as_json(CONFIG.models[wildcards.model])
+
+
+# --- models -------------------------------------------------------------------------------------
+
+
+def model_folder(wildcards):
+    """Return the folder of the model that superresolves the job's cohort."""
+    name = CONFIG.cohorts[wildcards.cohort].model
+    return CONFIG.models[name].path or f"results/models/{name}/model"
+
+
+def model_files(wildcards):
+    """Return what a superresolve job waits for: the files of its model."""
+    name = CONFIG.cohorts[wildcards.cohort].model
+    folder = model_folder(wildcards)
+    if name in TRAINED_MODELS:
+        return [f"results/models/{name}/model.json", folder]
+    files = ("config.json", "msdsr.json", "diffusion_pytorch_model.safetensors")
+    return [f"{folder}/{file}" for file in files]
+
+
+def models_of(wildcards):
+    """Return the models trained here that learn from the job's cohort, or superresolve it."""
+    return [
+        name
+        for name in TRAINED_MODELS
+        if wildcards.cohort in CONFIG.models[name].cohorts
+        or name == CONFIG.cohorts[wildcards.cohort].model
+    ]
+
+
+# --- flags --------------------------------------------------------------------------------------
+
+
+def sheet_flags(wildcards):
+    """Return `--sheet NAME=SHEET` for each cohort that teaches the job's model."""
+    cohorts = CONFIG.models[wildcards.model].cohorts
+    return [f"--sheet={cohort}={CONFIG.cohorts[cohort].sheet}" for cohort in cohorts]
+
+
+def restored_flags(wildcards):
+    """Return `--restored METHOD=STORE` for each method of the job's slide and factor."""
+    folder = f"results/{wildcards.cohort}/slides/{wildcards.slide}"
+    return [f"--restored={m}={folder}/{m}_{wildcards.factor}x.ome.zarr" for m in METHODS]
+
+
+def truth_flags(wildcards):
+    """Return `--truth STORE` where the job's slide has a truth, else nothing."""
+    truth = slide_of(wildcards).truth
+    return [f"--truth={truth}"] if truth else []
+
+
+def factor_flags(wildcards):
+    """Return `--factor F` for each configured factor."""
+    return [f"--factor={factor}" for factor in FACTORS]
+
+
+def curve_flags(wildcards):
+    """Return `--curve MODEL=FILE` for each model trained here that the cohort taught or used."""
+    return [f"--curve={m}=results/models/{m}/model/metrics.jsonl" for m in models_of(wildcards)]
+
+
+def attribution_flags(wildcards):
+    """Return `--attribution TEXT` where the configuration names source and licence of the data."""
+    text = CONFIG.cohorts[wildcards.cohort].attribution
+    return [f"--attribution={text}"] if text else []
+
+
+# --- products and resources ---------------------------------------------------------------------
+
+
+def cohort_products(cohort):
+    """Return what a cohort is for: its report; without slides to superresolve, its volumes."""
+    if any(s.split == "infer" for s in SLIDES[cohort].values()):
+        return [f"results/{cohort}/report/index.html"]
+    folders = [f"results/{cohort}/slides/{slide}" for slide in SLIDES[cohort]]
+    return [f"{folder}/{name}.json" for folder in folders for name in ("denoised", "patches")]
+
+
+def growing(amount):
+    """Return a resource function: as much again on every further attempt."""
+    return lambda wildcards, attempt: amount * attempt

@@ -1,0 +1,27 @@
+# The hand-off to a denoiser.
+
+
+rule denoise_slide:
+    input:
+        store="results/{cohort}/slides/{slide}/raw.ome.zarr",
+        manifest="results/{cohort}/slides/{slide}/raw.json",
+    output:
+        store=directory("results/{cohort}/slides/{slide}/denoised.ome.zarr"),
+        manifest=ensure("results/{cohort}/slides/{slide}/denoised.json", non_empty=True),
+    log:
+        "results/logs/denoise/{cohort}/{slide}.log",
+    benchmark:
+        "results/benchmarks/denoise/{cohort}/{slide}.tsv"
+    conda:
+        "../envs/msdsr.yaml"
+    threads: 2
+    resources:
+        mem_mb=growing(4000),
+        runtime=60,
+    params:
+        algorithm=1,
+        settings=settings("denoise"),
+        work="results/.work/{cohort}/{slide}/denoise",
+    shell:
+        "msdsr denoise {input.store} {output.store} --work {params.work}"
+        " --settings {params.settings:q} > {log} 2>&1"

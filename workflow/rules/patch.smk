@@ -1,0 +1,25 @@
+# The patch grid and the tissue mask.
+
+
+rule patch_slide:
+    input:
+        store="results/{cohort}/slides/{slide}/raw.ome.zarr",
+        manifest="results/{cohort}/slides/{slide}/raw.json",
+    output:
+        patches="results/{cohort}/slides/{slide}/patches.parquet",
+        manifest=ensure("results/{cohort}/slides/{slide}/patches.json", non_empty=True),
+    log:
+        "results/logs/patch/{cohort}/{slide}.log",
+    benchmark:
+        "results/benchmarks/patch/{cohort}/{slide}.tsv"
+    conda:
+        "../envs/msdsr.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=30,
+    params:
+        algorithm=1,
+        settings=settings("patch"),
+    shell:
+        "msdsr patch {input.store} {output.patches}" " --settings {params.settings:q} > {log} 2>&1"

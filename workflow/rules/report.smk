@@ -1,0 +1,45 @@
+# The page a cohort is judged by.
+
+
+rule report_cohort:
+    input:
+        metrics="results/{cohort}/metrics",
+        manifest="results/{cohort}/metrics.json",
+        models=collect("results/models/{model}/model.json", model=models_of),
+    output:
+        page=report(
+            "results/{cohort}/report/index.html",
+            caption="../report/cohort.rst",
+            category="Cohorts",
+            labels={"cohort": "{cohort}"},
+        ),
+        figures=report(
+            directory("results/{cohort}/report/figures"),
+            patterns=["{figure}.png"],
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"cohort": "{cohort}", "figure": "{figure}"},
+        ),
+        manifest=ensure("results/{cohort}/report.json", non_empty=True),
+    log:
+        "results/logs/report/{cohort}.log",
+    benchmark:
+        "results/benchmarks/report/{cohort}.tsv"
+    conda:
+        "../envs/msdsr.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=60,
+    params:
+        algorithm=1,
+        settings=settings("report"),
+        slides=digest(slides_in("train", "val", "infer")),
+        sheet=lookup(dpath="cohorts/{cohort}/sheet", within=config),
+        attribution=attribution_flags,
+        curves=curve_flags,
+        folder=subpath(output.page, parent=True),
+    shell:
+        "msdsr report {params.folder} --cohort {wildcards.cohort} --sheet {params.sheet:q}"
+        " --metrics {input.metrics} {params.curves:q} {params.attribution:q}"
+        " --settings {params.settings:q} > {log} 2>&1"

@@ -1,0 +1,33 @@
+# Models that are trained here. A frozen model (`path` in the configuration) has no job.
+
+
+rule train_model:
+    input:
+        trainset="results/models/{model}/trainset.zarr",
+        index="results/models/{model}/trainset.parquet",
+        manifest="results/models/{model}/trainset.json",
+    output:
+        model=directory("results/models/{model}/model"),
+        manifest=ensure("results/models/{model}/model.json", non_empty=True),
+    log:
+        "results/logs/train/{model}.log",
+    benchmark:
+        "results/benchmarks/train/{model}.tsv"
+    conda:
+        "../envs/msdsr.yaml"
+    threads: 8
+    resources:
+        mem_mb=growing(32000),
+        runtime=1440,
+        gpu=1,
+    params:
+        algorithm=1,
+        settings=model_settings,
+        seed=CONFIG.seed,
+        work="results/.work/models/{model}/train",
+    # The time limit is the budget: training saves and leaves before it, with exit code 75, and the
+    # profile's `retries` start it again where it was.
+    shell:
+        "msdsr train {input.trainset} {output.model} --model {params.settings:q}"
+        " --seed {params.seed} --work {params.work} --device auto"
+        " --gpus {resources.gpu} --budget-minutes {resources.runtime} > {log} 2>&1"
