@@ -73,6 +73,7 @@ demo-model: $(STAMP)
 	mkdir -p resources/models
 	cp -R results/models/phantom-tiny-source/model resources/models/phantom-tiny
 	rm -f resources/models/phantom-tiny/.snakemake_timestamp
+	cp results/models/phantom-tiny-source/model.json resources/models/phantom-tiny/manifest.json
 
 test: $(STAMP)
 	$(PYTHON) -m pytest $(ARGS)

@@ -173,6 +173,8 @@ def save_model(directory: str | Path, model: Model) -> str:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MODEL_FILE).unlink(missing_ok=True)
     cast("Any", model.network).save_pretrained(directory, safe_serialization=True)
+    # safetensors makes the file readable by its owner alone; a lab shares its models.
+    (directory / WEIGHTS_FILE).chmod((directory / NETWORK_FILE).stat().st_mode)
     sha256 = sha256_file(directory / WEIGHTS_FILE)
     record = {
         "format": FORMAT,
