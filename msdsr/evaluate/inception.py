@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
+from msdsr.diffusion.device import choose_device
 from msdsr.errors import UserError
 from msdsr.manifest import sha256_file
 
@@ -47,9 +48,7 @@ class Inception:
                 f"run `msdsr fetch inception` (which writes {path.name}), or set "
                 "`evaluate.inception`",
             )
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device, self.batch = torch.device(device), batch
+        self.device, self.batch = choose_device(device), batch
         self.sha256 = sha256_file(path)
         self._net = load_torchscript(path, self.device)
 

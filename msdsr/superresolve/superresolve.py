@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from msdsr.config import SuperresolveConfig
 from msdsr.diffusion.denoiser import NetworkDenoiser
+from msdsr.diffusion.device import choose_device
 from msdsr.diffusion.network import Model, load_model
 from msdsr.errors import UserError
 from msdsr.manifest import Manifest, identity
@@ -141,24 +142,6 @@ def _load(model: str | Path | None, device: str) -> Model:
     if model is None:
         raise UserError("--model", "missing", "the folder of a model", "method msdsr needs one")
     return load_model(model, choose_device(device))
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of that name; ``auto`` is the first GPU, or the CPU.
-
-    Raises
-    ------
-    UserError
-        When there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError("--device", name, "a GPU that torch can see", "use --device cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError:
-        raise UserError("--device", repr(name), "auto, cpu or cuda") from None
 
 
 def _plan_task(

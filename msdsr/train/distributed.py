@@ -62,25 +62,6 @@ class Ranks:
             self.sum([0.0])
 
 
-def pick_device(device: str) -> torch.device:
-    """Return the device for ``auto``, ``cpu`` or ``cuda``.
-
-    Raises
-    ------
-    UserError
-        When the device is not known or not there.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device not in ("cpu", "cuda"):
-        raise UserError("device", repr(device), "auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "device", "cuda, but no GPU can be seen", "a GPU", "ask for one, or use --device cpu"
-        )
-    return torch.device(device)
-
-
 def rank_count(device: torch.device, gpus: int) -> int:
     """Return how many processes train: one a GPU asked for, at least one.
 

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from msdsr.config import ModelConfig
+from msdsr.diffusion.device import choose_device
 from msdsr.errors import Stopped, UserError
 from msdsr.manifest import Manifest, identity
 from msdsr.train.checkpoint import newest_state
 from msdsr.train.clerk import STATES
-from msdsr.train.distributed import StopRequest, joined, pick_device, rank_count
+from msdsr.train.distributed import StopRequest, joined, rank_count
 from msdsr.train.launch import launch
 from msdsr.train.loop import Job, run
 from msdsr.train.release import release
@@ -72,7 +73,7 @@ def train(
         raise UserError(
             "model.path", str(model.path), "a recipe to train", "a path is never trained"
         )
-    kind = pick_device(device)
+    kind = choose_device(device)
     ranks = rank_count(kind, gpus)
     inputs = {"trainset": identity(trainset)}
     plan = _plan(inputs, model, seed)
