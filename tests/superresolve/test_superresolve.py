@@ -5,7 +5,7 @@ from msdsr.config import SuperresolveConfig
 from msdsr.errors import UserError
 from msdsr.manifest import Manifest, read_manifest, write_manifest
 from msdsr.superresolve import superresolve
-from msdsr.superresolve.superresolve import to_dtype
+from msdsr.superresolve.voxels import to_dtype
 from msdsr.volume import VoxelSize, acquired_rows, open_volume, write_volume
 from msdsr.volume.interpolate import interpolate
 

@@ -1,0 +1,111 @@
+"""Filling with a diffusion network: a region with its halo becomes one block of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from msdsr.diffusion.denoiser import NetworkDenoiser, Precision
+from msdsr.diffusion.network import Model
+from msdsr.progress import Bar
+from msdsr.superresolve.engine import (
+    PLANES,
+    Block,
+    Tiling,
+    Walk,
+    count_tiles,
+    planes_of_step,
+    restore,
+)
+from msdsr.superresolve.plan import Task
+from msdsr.superresolve.voxels import read_acquired, to_dtype
+from msdsr.volume import Region, acquired_rows
+
+
+class Diffused:
+    """A `Filler` that runs one model over one volume."""
+
+    unit = "tiles"
+
+    def __init__(self, task: Task, model: Model) -> None:
+        self.task, self.model = task, model
+        settings = task.settings
+        precision: Precision = "bfloat16" if model.device.type == "cuda" else "float32"
+        self.denoiser = NetworkDenoiser(model, precision)
+        self.tiling = Tiling(
+            model.image_size, min(settings.stride, model.image_size), settings.batch
+        )
+        self.walk = Walk(
+            model.sigma_grid(settings.steps),
+            settings.eta,
+            task.seed,
+            settings.noise_length,
+            settings.noise_strength,
+        )
+
+    def cost(self, regions: Sequence[Region]) -> int:
+        """Return how many tiles the network will denoise for some regions."""
+        _, _, rows, columns = self.task.target.shape
+        padded = [self._padded(self._halo(region)) for region in regions]
+        each = {
+            plane: sum(count_tiles(r, rows, columns, plane, self.tiling) for r in padded)
+            for plane in PLANES
+        }
+        return sum(
+            each[plane]
+            for step in range(len(self.walk.sigmas) - 1)
+            for plane in planes_of_step(self.task.settings.mode, step, self.task.seed)
+        )
+
+    def restore(self, region: Region, bar: Bar) -> NDArray[Any]:
+        """Return all planes of a region in the volume's dtype, acquired ones bit for bit."""
+        outer = self._halo(region)
+        acquired = read_acquired(self.task.acquired, outer)
+        block = self._block(acquired, outer)
+        mode = self.task.settings.mode
+        restored = restore(self.denoiser, block, mode, self.walk, self.tiling, bar.advance)
+        raw = self.model.transform.inverse(self._crop(restored, outer, region), channel_axis=0)
+        voxels = to_dtype(raw.cpu().numpy(), self.task.target.dtype)
+        rows = acquired_rows(acquired.shape[1], self.task.factor)
+        _, y, x = region.inside(outer)
+        voxels[:, rows] = acquired[:, :, y, x]
+        return voxels
+
+    def _halo(self, region: Region) -> Region:
+        _, _, rows, columns = self.task.target.shape
+        return region.with_halo(self.tiling.size, rows, columns)
+
+    def _margins(self, outer: Region) -> tuple[int, int, int]:
+        """Return what is missing to one tile in z (above the stack), y and x (after the end)."""
+        planes, height, width = (max(0, self.tiling.size - n) for n in outer.shape)
+        return planes // 2, height, width
+
+    def _padded(self, outer: Region) -> Region:
+        above, below, right = self._margins(outer)
+        z1 = max(outer.z1, outer.z0 - above + self.tiling.size)
+        return Region(outer.z0 - above, z1, outer.y0, outer.y1 + below, outer.x0, outer.x1 + right)
+
+    def _block(self, acquired: NDArray[Any], outer: Region) -> Block:
+        above, below, right = self._margins(outer)
+        padded = self._padded(outer)
+        device = self.model.device
+        raw = np.pad(acquired, ((0, 0), (0, 0), (0, below), (0, right)), mode="symmetric")
+        known = self.model.transform.forward(
+            torch.from_numpy(raw.astype(np.float32)).to(device), channel_axis=0
+        )
+        clean = torch.zeros(known.shape[0], *padded.shape, device=device)
+        mask = torch.zeros(padded.shape[0], dtype=torch.bool, device=device)
+        rows = torch.from_numpy(above + acquired_rows(acquired.shape[1], self.task.factor))
+        clean[:, rows] = known
+        mask[rows] = True
+        _, _, height, width = self.task.target.shape
+        return Block(clean, mask, padded, height, width)
+
+    def _crop(self, restored: torch.Tensor, outer: Region, region: Region) -> torch.Tensor:
+        above, _, _ = self._margins(outer)
+        z, y, x = region.inside(outer)
+        return restored[:, above + z.start : above + z.stop, y, x]

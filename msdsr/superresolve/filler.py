@@ -1,0 +1,46 @@
+"""What every method of filling planes offers to the stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from msdsr.progress import Bar
+from msdsr.volume import Region
+
+
+class Filler(Protocol):
+    """Fills regions of one volume by one method.
+
+    Attributes
+    ----------
+    unit
+        What the progress bar counts (plural): ``tiles`` of a network, ``blocks`` else.
+    """
+
+    unit: str
+
+    def cost(self, regions: Sequence[Region]) -> int:
+        """Return how many units the restoration of some regions takes."""
+        ...
+
+    def restore(self, region: Region, bar: Bar) -> NDArray[Any]:
+        """Return all planes of a region, and advance the bar by its `cost`.
+
+        Parameters
+        ----------
+        region
+            Whole shards of the output volume, all of z.
+        bar
+            Counts units.
+
+        Returns
+        -------
+        numpy.ndarray
+            (c, z, y, x) in the output's dtype; acquired planes equal the input bit for bit. A
+            function of input, model, settings, seed and absolute voxel: whichever process makes
+            it, in whatever order, it is the same.
+        """
+        ...

@@ -1,0 +1,34 @@
+"""Filling without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from msdsr.progress import Bar
+from msdsr.superresolve.plan import Task
+from msdsr.superresolve.voxels import read_acquired
+from msdsr.volume import Region
+from msdsr.volume.interpolate import Method, interpolate
+
+
+class Interpolated:
+    """A `Filler` that interpolates along z."""
+
+    unit = "blocks"
+
+    def __init__(self, task: Task, method: Method) -> None:
+        self.task, self.method = task, method
+
+    def cost(self, regions: Sequence[Region]) -> int:
+        """Return the number of regions."""
+        return len(regions)
+
+    def restore(self, region: Region, bar: Bar) -> NDArray[Any]:
+        """Return all planes of a region."""
+        acquired = read_acquired(self.task.acquired, region)
+        voxels = interpolate(acquired, self.task.factor, self.method)
+        bar.advance()
+        return voxels

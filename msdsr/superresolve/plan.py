@@ -1,0 +1,148 @@
+"""What one call has to do, worked out and checked before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from msdsr.config import SuperresolveConfig
+from msdsr.diffusion.network import Model
+from msdsr.errors import UserError
+from msdsr.volume import (
+    VolumeSpec,
+    VoxelSize,
+    acquired_rows,
+    keep_every,
+    open_volume,
+    output_planes,
+    read_spec,
+)
+
+ALGORITHM = 1
+ANISOTROPY_TOLERANCE = 0.05
+PLAUSIBLE_SIGMA = (0.3, 3.0)
+PLAUSIBLE_MEAN = 2.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One volume to fill.
+
+    Attributes
+    ----------
+    acquired
+        The planes that are kept of the input (c, ℓ′, y, x), lazily.
+    target
+        What is made of them.
+    method
+        Its name.
+    factor
+        s: plane i of ``acquired`` is plane i·s of ``target``.
+    settings, seed
+        What else the result depends on.
+    """
+
+    acquired: xr.DataArray
+    target: VolumeSpec
+    method: str
+    factor: int
+    settings: SuperresolveConfig
+    seed: int
+
+    def counts(self) -> dict[str, Any]:
+        """Return what the manifest counts of the acquired planes."""
+        every = int(self.target.provenance["keep_every"])
+        return {"acquired_planes": self.acquired.shape[1], "keep_every": every}
+
+
+def plan_task(
+    volume: Path,
+    method: str,
+    factor: int,
+    settings: SuperresolveConfig,
+    seed: int,
+    network: Model | None,
+) -> Task:
+    """Check a request and work out what it makes.
+
+    Raises
+    ------
+    UserError
+        When there are too few planes, or the channels are not the model's.
+    """
+    spec = read_spec(volume)
+    every = keep_every(factor, spec.voxel)
+    planes = len(range(0, spec.shape[1], every))
+    if planes < 2:
+        raise UserError(
+            volume,
+            f"{spec.shape[1]} planes, of which a factor of {factor} takes every {every}.",
+            "at least two to lie between",
+            "choose a smaller factor",
+        )
+    if network is not None and network.channels != spec.channels:
+        raise UserError(
+            volume,
+            f"channels {','.join(spec.channels)}",
+            f"the model's, {','.join(network.channels)}",
+            "name them alike in the sample sheet, or use a model of these channels",
+        )
+    rows = [int(row) for row in acquired_rows(planes, factor)]
+    provenance = {
+        **{k: v for k, v in spec.provenance.items() if k in ("slide", "patient", "denoiser")},
+        "stage": "superresolve",
+        "algorithm": ALGORITHM,
+        "method": method,
+        "factor": factor,
+        "keep_every": every,
+        "seed": seed,
+        "acquired_planes": rows,
+        "note": "planes that are not in acquired_planes were not imaged",
+    }
+    if network is not None:
+        provenance |= {"mode": settings.mode, "weights_sha256": network.weights_sha256}
+    target = VolumeSpec(
+        (spec.shape[0], output_planes(planes, factor), *spec.shape[2:]),
+        spec.dtype,
+        VoxelSize(spec.voxel.z * every / factor, spec.voxel.y, spec.voxel.x),
+        spec.channels,
+        spec.name,
+        provenance,
+    )
+    return Task(open_volume(volume)[:, ::every], target, method, factor, settings, seed)
+
+
+def warnings_of(task: Task, model: Model | None) -> list[str]:
+    """Tell when the result is not isotropic, or the data are unlike the model's."""
+    voxel = task.target.voxel
+    found = []
+    ratio = voxel.z / ((voxel.y + voxel.x) / 2)
+    if abs(ratio - 1) > ANISOTROPY_TOLERANCE:
+        found.append(
+            f"planes are {voxel.z:.4g} µm apart and pixels {voxel.y:.4g} × {voxel.x:.4g} µm: the "
+            f"result is not isotropic (ratio {ratio:.3g})"
+        )
+    if model is not None:
+        found += _unlike_training(task, model)
+    return found
+
+
+def _unlike_training(task: Task, model: Model) -> list[str]:
+    """Tell which channels look unlike what the model has learnt from."""
+    middle = task.acquired[:, task.acquired.shape[1] // 2].values.astype(np.float32)
+    data = model.transform.forward(torch.from_numpy(middle), channel_axis=0).cpu()
+    found = []
+    for name, channel in zip(model.transform.model_channels, data, strict=True):
+        mean = (float(channel.mean()) - model.transform.data_mean) / model.data_sigma
+        sigma = float(channel.std(correction=0)) / model.data_sigma
+        if not PLAUSIBLE_SIGMA[0] < sigma < PLAUSIBLE_SIGMA[1] or abs(mean) > PLAUSIBLE_MEAN:
+            found.append(
+                f"channel {name} is unlike the model's training data (mean {mean:+.1f} σ, "
+                f"contrast × {sigma:.2g}): check intensities, dtype and channel order"
+            )
+    return found
