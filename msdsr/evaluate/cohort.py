@@ -14,11 +14,11 @@ import pandas as pd
 
 from msdsr.config import EvaluateConfig
 from msdsr.errors import UserError
-from msdsr.evaluate.features import FeatureSet
-from msdsr.evaluate.fid import MIN_UNBIASED, Kid, fid, slice_mean
 from msdsr.evaluate.reference import Reference
 from msdsr.evaluate.slices import GENERATED, PLANES
 from msdsr.manifest import Manifest, Stopwatch, identity, read_manifest, write_manifest
+from msdsr.metrics.features import FeatureSet
+from msdsr.metrics.fid import MIN_UNBIASED, Kid, fid, slice_mean
 from msdsr.progress import progress
 from msdsr.volume.store import replace_path
 

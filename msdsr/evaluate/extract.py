@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from msdsr.evaluate.inception import Inception
 from msdsr.evaluate.slices import picture
 from msdsr.evaluate.sources import Source
+from msdsr.metrics.inception import Inception
 from msdsr.progress import Bar
 from msdsr.volume import Region
 from msdsr.volume.colour import Window, to_rgb8

@@ -16,12 +16,12 @@ from msdsr.config import EvaluateConfig
 from msdsr.errors import UserError
 from msdsr.evaluate.candidates import Candidates, open_candidates
 from msdsr.evaluate.extract import Extractor
-from msdsr.evaluate.inception import Inception
 from msdsr.evaluate.paired import paired_scores
 from msdsr.evaluate.reference import Reference, require_pixel_size
 from msdsr.evaluate.slices import GENERATED, PLANES, spread_crops, tissue_mask
 from msdsr.evaluate.sources import Source
 from msdsr.manifest import Manifest, fingerprint, identity, manifest_path
+from msdsr.metrics.inception import Inception
 from msdsr.progress import progress
 from msdsr.volume import Region, Work, keep_every, read_spec
 

@@ -1,57 +1,13 @@
-import os
-import warnings
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from msdsr.config import EvaluateConfig
 from msdsr.manifest import Manifest, write_manifest
 from msdsr.volume import VoxelSize, write_volume
 
-REPOSITORY = Path(__file__).parents[2]
 FACTOR, PLANES = 2, 20
 CHANNELS = ("CH2", "CH3")
-
-
-@pytest.fixture(scope="session")
-def inception_path():
-    """The real network: where it is already, or fetched once."""
-    torch.set_num_threads(1)
-    named = os.environ.get("MSDSR_INCEPTION")
-    for path in [Path(named)] if named else [REPOSITORY / "results/resources/inception.pt"]:
-        if path.exists():
-            return path
-    from msdsr.fetch.inception import fetch_inception
-
-    cached = REPOSITORY / ".cache/inception.pt"
-    if not cached.exists():
-        cached.parent.mkdir(exist_ok=True)
-        fetch_inception(cached)
-    return cached
-
-
-class StandIn(torch.nn.Module):
-    """Sixteen features of a picture; for plumbing alone, its distances mean nothing."""
-
-    def __init__(self):
-        super().__init__()
-        generator = torch.Generator().manual_seed(3)
-        self.weight = torch.nn.Parameter(torch.randn(16, 3, 23, 23, generator=generator) / 40)
-
-    def forward(self, x):
-        return torch.relu(torch.nn.functional.conv2d(x, self.weight, stride=23)).mean((2, 3))
-
-
-@pytest.fixture(scope="session")
-def standin_path(tmp_path_factory):
-    path = tmp_path_factory.mktemp("network") / "standin.pt"
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-        torch.jit.script(StandIn()).save(str(path))
-    return path
 
 
 @pytest.fixture

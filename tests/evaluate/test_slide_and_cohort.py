@@ -7,10 +7,10 @@ import pytest
 from msdsr.config import EvaluateConfig
 from msdsr.errors import UserError
 from msdsr.evaluate import build_reference, evaluate_cohort, evaluate_slide, extract
-from msdsr.evaluate.features import FeatureSet
-from msdsr.evaluate.fid import Kid, fid
 from msdsr.evaluate.reference import Reference
 from msdsr.manifest import read_manifest
+from msdsr.metrics.features import FeatureSet
+from msdsr.metrics.fid import Kid, fid
 
 PLANES = 20
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msdsr.evaluate.features import FeatureSet, FeatureSums
+from msdsr.metrics.features import FeatureSet, FeatureSums
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(3, 30))

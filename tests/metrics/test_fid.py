@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from msdsr.evaluate.features import FeatureSet, FeatureSums
-from msdsr.evaluate.fid import Kid, fid, frechet_from_rows, frechet_from_sums, slice_mean
+from msdsr.metrics.features import FeatureSet, FeatureSums
+from msdsr.metrics.fid import Kid, fid, frechet_from_rows, frechet_from_sums, slice_mean
 
 
 def by_matrix_root(x, y):

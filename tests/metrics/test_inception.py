@@ -3,12 +3,9 @@ import pytest
 import torch
 
 from msdsr.errors import UserError
-from msdsr.evaluate.features import FeatureSet
-from msdsr.evaluate.fid import Kid, fid
-from msdsr.evaluate.inception import Inception, load_torchscript
-from msdsr.evaluate.slices import spread_crops
-from msdsr.evaluate.sources import Stored
-from msdsr.volume.colour import Window, to_rgb8
+from msdsr.metrics.features import FeatureSet
+from msdsr.metrics.fid import Kid, fid
+from msdsr.metrics.inception import Inception, load_torchscript
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +44,19 @@ def test_small_pictures_are_enlarged_with_half_pixel_offsets(network, rng):
     np.testing.assert_allclose(network(small), expected, atol=1e-4)
 
 
-def test_blur_is_further_from_real_crops_than_real_crops_are(network, tissue):
+def test_blur_is_further_from_real_crops_than_real_crops_are(network):
     from scipy.ndimage import gaussian_filter
 
-    def crops(volume):
-        places = spread_crops("XY", volume.shape[1:], 32, 8, seed=1)
-        source, window = Stored(volume), Window((8000, 8000, 8000), (32000, 32000, 32000))
-        return np.stack([to_rgb8(source.read(r)[:, 0], ("a", "b"), window) for r in places])
+    def images(seed, blur=0.0):
+        field = gaussian_filter(
+            np.random.default_rng(seed).standard_normal((24, 32, 32)), (0, 2, 2)
+        )
+        shown = gaussian_filter(field / field.std(), (0, blur, blur))
+        grey = (127 + 40 * shown).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, None], 3, axis=1)
 
-    shape = (2, 14, 96, 96)
-    real, other = (FeatureSet.of(network(crops(tissue(seed, shape)))) for seed in (1, 2))
-    blurred = gaussian_filter(tissue(2, shape).astype(float), (0, 0, 4, 4)).astype(np.uint16)
-    blurred = FeatureSet.of(network(crops(blurred)))
+    real, other = (FeatureSet.of(network(images(seed))) for seed in (1, 2))
+    blurred = FeatureSet.of(network(images(2, blur=4.0)))
     assert fid(real, blurred) > 2 * fid(real, other)
     assert Kid(real)(blurred) > 10 * abs(Kid(real)(other))
 

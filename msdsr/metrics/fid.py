@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh, eigvalsh, svdvals
 
-from msdsr.evaluate.features import FeatureSet, FeatureSums
+from msdsr.metrics.features import FeatureSet, FeatureSums
 
 KID_ROWS = 5000
 KID_BLOCK = 1000
