@@ -233,7 +233,18 @@ class SuperresolveConfig(Section):
         "own (`average`, Eq. 9); or one shared volume that both denoise, in every step (`joint`) "
         "or in turns (`alternate`).",
     )
+    schedule: Literal["log_snr", "published", "ddpm"] = Field(
+        default="log_snr",
+        description="Noise levels: uniform in log-SNR (`log_snr`), the trained steps of the "
+        "published inference (`published`: with `steps: 200`, t = 996, 991, …, 1), or all trained "
+        "steps (`ddpm`: Algorithm 1; `steps` is not looked at).",
+    )
     steps: Count = Field(default=200, description="Denoising steps (network evaluations a slice).")
+    order: Literal[1, 2] = Field(
+        default=1,
+        description="Order of the sampler: 1 (DDPM, DDIM) or 2 (the multistep DPM-Solver++ and its "
+        "SDE form; needs `eta` 0 or 1, and not `alternate`).",
+    )
     eta: Fraction = Field(
         default=1.0, description="Noise put back in each step: 1 ancestral (DDPM), 0 none (DDIM)."
     )
@@ -254,6 +265,17 @@ class SuperresolveConfig(Section):
         description="Side in Y and X of the block that is restored at a time, without its halo "
         "(pixels). Rounded up to whole shards.",
     )
+
+    @model_validator(mode="after")
+    def _order_2_has_one_denoiser(self) -> Self:
+        if self.order == 2 and self.mode == "alternate":
+            raise ValueError(
+                "`order: 2` goes on from the x0 of the step before, which in `mode: alternate` is "
+                "of other slices; choose order 1 or another mode"
+            )
+        if self.order == 2 and self.eta not in (0, 1):
+            raise ValueError(f"`order: 2` needs `eta` 0 or 1, not {self.eta}")
+        return self
 
 
 class EvaluateConfig(Section):

@@ -16,6 +16,29 @@ from msdsr.diffusion.objective import interlace, network_input, x0_from_epsilon,
 Precision = Literal["float32", "bfloat16"]
 
 
+Schedule = Literal["log_snr", "published", "ddpm"]
+
+
+def noise_levels(model: Model, schedule: Schedule, steps: int) -> tuple[float, ...]:
+    """Return the falling noise levels of a walk, ending at 0, in model units.
+
+    ``log_snr``: ``steps`` levels uniform in log-SNR, in units of the data. ``published``: the
+    trained steps of the published inference. ``ddpm``: every trained step. A network takes any
+    level; levels of the last two are those of whole steps, which a denoiser with
+    ``integer_timesteps`` gives it.
+
+    Raises
+    ------
+    UserError
+        When ``published`` has no grid of so many steps.
+    """
+    if schedule == "published":
+        return model.schedule.published_grid(steps)
+    if schedule == "ddpm":
+        return model.schedule.ancestral_grid()
+    return model.sigma_grid(steps)
+
+
 class Denoiser(Protocol):
     """An estimate of x0 from x = x0 + σ·n, in model units."""
 

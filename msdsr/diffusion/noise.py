@@ -68,6 +68,24 @@ def _absorb(key: Tensor, start: int, stop: int) -> Tensor:
     return _mix_(key[..., None] + counter)
 
 
+def _key(*values: int) -> int:
+    """Return the hash of some integers, a word of 64 bits."""
+    key = 0
+    for value in values:
+        key = _mix_word(((key ^ value) + _GOLDEN) & _WORD)
+    return key
+
+
+def spread_evenly(choices: int, step: int, *key: int) -> int:
+    """Return one of 0..choices−1 for every step, such that any run of steps spreads evenly.
+
+    A golden rotation: ⌊choices · frac(u + step/φ)⌋, where u in 0..1 is a hash of ``key``. No run
+    of steps comes near to itself, unlike with independent draws, and there is no state.
+    """
+    place = (_key(*key) + step * _GOLDEN) & _WORD  # _GOLDEN is 2^64/φ
+    return (place * choices) >> 64
+
+
 @functools.cache
 def _quantiles(device: torch.device) -> Tensor:
     """Return the 2^20 values, float32, odd about the middle and of unit variance."""
@@ -188,7 +206,7 @@ class NoiseField:
         at_a_time = max(_CHUNK.get(device.type, 1 << 25) // max(x1 - x0, 1), 1)
         table = _quantiles(device)
         for first in range(0, channels, _DRAWS):
-            key = self._key(stream, step, first // _DRAWS)
+            key = _signed(_key(self.seed, stream, step, first // _DRAWS))
             planes = _absorb(torch.tensor(key, device=device), z0, z1)
             lines = _absorb(planes, y0, y1).reshape(-1)
             for start in range(0, len(lines), at_a_time):
@@ -199,10 +217,3 @@ class NoiseField:
                     chosen = torch.index_select(table, 0, part.reshape(-1))
                     noise[channel, start : start + at_a_time] = chosen.view_as(part)
         return noise.reshape(channels, z1 - z0, y1 - y0, x1 - x0)
-
-    def _key(self, stream: int, step: int, word: int) -> int:
-        """Return the key of one word of one step, a signed 64-bit integer."""
-        key = 0
-        for value in (self.seed, stream, step, word):
-            key = _mix_word(((key ^ value) + _GOLDEN) & _WORD)
-        return _signed(key)

@@ -65,7 +65,45 @@ def ancestral_step(
         return kept
     if noise is None:
         raise ValueError("an ancestral step needs noise")
-    return kept + up * noise
+    return kept.add_(noise, alpha=up)
+
+
+def check_order(order: int, eta: float) -> None:
+    """Refuse an order that no sampler here has.
+
+    Raises
+    ------
+    ValueError
+        When the order is not 1 or 2, or 2 with an η other than 0 or 1, for which the second-order
+        formulas are known.
+    """
+    if order not in (1, 2) or (order == 2 and eta not in (0, 1)):
+        raise ValueError(f"no sampler of order {order} with η = {eta}")
+
+
+def second_order(
+    x0: Tensor, before: Tensor | None, sigma_before: float, sigma: float, sigma_next: float
+) -> Tensor:
+    """Return the x0 that a first-order step must aim at to be right to the second order.
+
+    D = (1 + 1/(2r))·x0 − 1/(2r)·x0_before with r = h_before/h, where h = log σ − log σ_next is the
+    length of the step: DPM-Solver++(2M), Lu et al. 2022 (arXiv:2211.01095), Algorithm 2. Put into
+    :func:`ancestral_step` in place of x0 it is that algorithm with η = 0, and SDE-DPM-Solver++(2M)
+    of the same paper (section 4.3) with η = 1: both differ from DDIM and from the ancestral step
+    in nothing else. The first step (no ``before``) and the last (to σ = 0, where h is infinite and
+    the result is x0 itself) are of first order.
+
+    Parameters
+    ----------
+    x0, before
+        Estimates at ``sigma`` and at the level before, of the same denoiser.
+    sigma_before, sigma, sigma_next
+        Falling noise levels.
+    """
+    if before is None or sigma_next == 0:
+        return x0
+    r = math.log(sigma_before / sigma) / math.log(sigma / sigma_next)
+    return torch.lerp(before, x0, 1 + 0.5 / r)
 
 
 def restore_slices(
@@ -75,6 +113,7 @@ def restore_slices(
     noise: NoiseFunction,
     sigmas: Sequence[float],
     eta: float = 1.0,
+    order: int = 1,
 ) -> Tensor:
     """Restore a batch of slices (`msdsr.restore` in Algorithm 1).
 
@@ -92,6 +131,8 @@ def restore_slices(
         Falling noise levels that end at 0, in model units.
     eta
         1: ancestral (DDPM); 0: deterministic (DDIM).
+    order
+        1, or 2: the multistep of :func:`second_order`, with η 0 or 1.
 
     Returns
     -------
@@ -100,9 +141,13 @@ def restore_slices(
     """
     if len(sigmas) < 2 or sigmas[-1] != 0:
         raise ValueError("the noise levels must end at 0")
+    check_order(order, eta)
+    before = None
     x = interlace(sigmas[0] * noise(0), clean, observed)
     for i, (sigma, sigma_next) in enumerate(itertools.pairwise(sigmas), start=1):
         x0 = denoiser(x, sigma, clean, observed)
+        aim = second_order(x0, before, sigmas[max(i - 2, 0)], sigma, sigma_next)
         fresh = noise(i) if eta > 0 and sigma_next > 0 else None
-        x = interlace(ancestral_step(x, x0, sigma, sigma_next, eta, fresh), clean, observed)
+        x = interlace(ancestral_step(x, aim, sigma, sigma_next, eta, fresh), clean, observed)
+        before = x0 if order == 2 else None
     return x

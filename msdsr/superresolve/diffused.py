@@ -9,18 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from msdsr.diffusion.denoiser import NetworkDenoiser, Precision
+from msdsr.diffusion.denoiser import NetworkDenoiser, Precision, noise_levels
 from msdsr.diffusion.network import Model
 from msdsr.progress import Bar
-from msdsr.superresolve.engine import (
-    PLANES,
-    Block,
-    Tiling,
-    Walk,
-    count_tiles,
-    planes_of_step,
-    restore,
-)
+from msdsr.superresolve.engine import Block, Tiling, Walk, count_walk, restore
 from msdsr.superresolve.plan import Task
 from msdsr.superresolve.voxels import read_acquired, to_dtype
 from msdsr.volume import Region, acquired_rows
@@ -35,31 +27,30 @@ class Diffused:
         self.task, self.model = task, model
         settings = task.settings
         precision: Precision = "bfloat16" if model.device.type == "cuda" else "float32"
-        self.denoiser = NetworkDenoiser(model, precision)
+        whole = settings.schedule != "log_snr"
+        self.denoiser = NetworkDenoiser(model, precision, integer_timesteps=whole)
         self.tiling = Tiling(
             model.image_size, min(settings.stride, model.image_size), settings.batch
         )
         self.walk = Walk(
-            model.sigma_grid(settings.steps),
+            noise_levels(model, settings.schedule, settings.steps),
             settings.eta,
             task.seed,
             settings.noise_length,
             settings.noise_strength,
+            settings.order,
         )
 
     def cost(self, regions: Sequence[Region]) -> int:
         """Return how many tiles the network will denoise for some regions."""
         _, _, rows, columns = self.task.target.shape
-        padded = [self._padded(self._halo(region)) for region in regions]
-        each = {
-            plane: sum(count_tiles(r, rows, columns, plane, self.tiling) for r in padded)
-            for plane in PLANES
-        }
         return sum(
-            each[plane]
-            for step in range(len(self.walk.sigmas) - 1)
-            for plane in planes_of_step(self.task.settings.mode, step, self.task.seed)
-        )
+            count_walk(
+                self._padded(self._halo(region)), rows, columns,
+                self.task.settings.mode, self.walk, self.tiling,
+            )
+            for region in regions
+        )  # fmt: skip
 
     def restore(self, region: Region, bar: Bar) -> NDArray[Any]:
         """Return all planes of a region in the volume's dtype, acquired ones bit for bit."""

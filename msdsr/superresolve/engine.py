@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -12,59 +11,17 @@ from torch import Tensor
 
 from msdsr.diffusion.denoiser import Denoiser
 from msdsr.diffusion.noise import NoiseField
-from msdsr.diffusion.sampler import ancestral_step
-from msdsr.superresolve.tiles import raised_cosine, windows, windows_inside
+from msdsr.diffusion.sampler import ancestral_step, check_order, second_order
+from msdsr.superresolve.slices import Block, denoise_slices, keep_acquired
+from msdsr.superresolve.tiles import ACROSS, PLANES, Plane, Tiling, layout
 from msdsr.volume import Region
-
-Plane = Literal["xz", "yz"]
-PLANES: tuple[Plane, Plane] = ("xz", "yz")
-ACROSS: dict[Plane, Literal["y", "x"]] = {"xz": "y", "yz": "x"}
-"""The axis perpendicular to the slices of an orientation."""
 
 Mode = Literal["xz", "yz", "average", "joint", "alternate"]
 
-
-@dataclass(frozen=True)
-class Tiling:
-    """How slices are cut into tiles for the network.
-
-    Attributes
-    ----------
-    size
-        Side of a tile: what the network was trained on (pixels).
-    stride
-        Distance of neighbouring tiles (pixels).
-    batch
-        Tiles the network takes at a time.
-    """
-
-    size: int
-    stride: int
-    batch: int
-
-
-@dataclass(frozen=True)
-class Block:
-    """A part of a volume that is restored in one go, in model units.
-
-    Attributes
-    ----------
-    clean
-        (C, Z, Y, X) float32; only acquired planes are looked at.
-    acquired
-        (Z,) bool: planes that were acquired. Planes above and below the stack may be there too, to
-        fill the network's window; they are extrapolated and thrown away.
-    region
-        Where the block lies in the output volume (voxels); z may begin below 0.
-    rows, columns
-        Size of the whole volume, to which the tiles are anchored.
-    """
-
-    clean: Tensor
-    acquired: Tensor
-    region: Region
-    rows: int
-    columns: int
+__all__ = [
+    "ACROSS", "PLANES", "Block", "Mode", "Plane", "State", "Tiling", "Walk",
+    "count_tiles", "count_walk", "denoise_slices", "planes_of_step", "restore",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,10 +35,15 @@ class Walk:
     eta
         Noise put back: 1 ancestral (DDPM), 0 none (DDIM).
     seed
-        Of the noise, which is a function of seed, step and absolute voxel.
+        Of the noise, which is a function of seed, step and absolute voxel, and of the tiles'
+        origins.
     noise_length, noise_strength
         The noise put back is correlated across the slices that come next, with a Gaussian of this σ
         (voxels) in this part of its variance, and white inside them. Strength 0: white.
+    order
+        1, or 2: a second-order multistep (`second_order`), with η 0 or 1. It extrapolates the x0
+        of one denoiser, so it is refused for ``alternate``, where consecutive x0 come from other
+        slices.
     """
 
     sigmas: Sequence[float]
@@ -89,6 +51,43 @@ class Walk:
     seed: int
     noise_length: float = 1.0
     noise_strength: float = 0.0
+    order: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.sigmas) < 2 or self.sigmas[-1] != 0:
+            raise ValueError("the noise levels must end at 0")
+        check_order(self.order, self.eta)
+
+    @property
+    def steps(self) -> int:
+        """How many steps there are."""
+        return len(self.sigmas) - 1
+
+
+@dataclass(frozen=True)
+class State:
+    """A block between two steps: all that the rest of the walk depends on.
+
+    Attributes
+    ----------
+    step
+        Steps taken; x stands at ``sigmas[step]``.
+    x
+        (C, Z, Y, X) float32, model units.
+    x0
+        The estimate of the step just taken, of the same shape: what the block would look like. A
+        walk of order 2 goes on with it; one of order 1 does not need it.
+    walk
+        Which walk: ``average`` takes one of the XZ slices (0), then one of the YZ slices (1).
+    done
+        What the walk before came to.
+    """
+
+    step: int
+    x: Tensor
+    x0: Tensor | None = None
+    walk: int = 0
+    done: Tensor | None = None
 
 
 def planes_of_step(mode: Mode, step: int, seed: int) -> tuple[Plane, ...]:
@@ -104,6 +103,7 @@ def planes_of_step(mode: Mode, step: int, seed: int) -> tuple[Plane, ...]:
     return PLANES
 
 
+@torch.inference_mode()
 def restore(
     denoiser: Denoiser,
     block: Block,
@@ -111,6 +111,9 @@ def restore(
     walk: Walk,
     tiling: Tiling,
     advance: Callable[[int], None] = lambda tiles: None,
+    *,
+    start: State | None = None,
+    after_step: Callable[[State], None] = lambda state: None,
 ) -> Tensor:
     """Restore a block.
 
@@ -125,32 +128,71 @@ def restore(
         one; ``average``: the mean of both (Eq. 9); ``joint``, ``alternate``: one x_t that both
         orientations denoise.
     walk
-        Noise levels, η and seed. The two walks of ``average`` have noise of their own.
+        Noise levels, η, order and seed. The two walks of ``average`` are those of ``xz`` and
+        ``yz``, each with noise of its own: who has both has the average.
     tiling
         Slices wider or higher than a tile are cut into tiles that share x_t; their x0 are blended
         in each step. A slice that fits one tile is exactly the paper's.
     advance
-        Called with the number of tiles that were denoised.
+        Called with the number of tiles that the network has denoised.
+    start
+        Go on from here. The result is the same to the bit as without the break, if block, mode,
+        walk and tiling are.
+    after_step
+        Called with the state after every step. What it wants to keep it must copy or write.
 
     Returns
     -------
     Tensor
         (C, Z, Y, X) float32 in model units; acquired planes are those of ``clean``, bit for bit.
+
+    Raises
+    ------
+    ValueError
+        When ``alternate`` is asked for in order 2.
     """
-    if mode == "average":
-        xz, yz = (restore(denoiser, block, p, walk, tiling, advance) for p in PLANES)
-        return (xz + yz) / 2
-    noise = _noise_of(block, mode, walk)
-    x = _keep(walk.sigmas[0] * noise(0), block)
-    for i, (sigma, sigma_next) in enumerate(itertools.pairwise(walk.sigmas)):
-        estimates = [
-            denoise_slices(denoiser, x, sigma, block, plane, tiling, advance)
-            for plane in planes_of_step(mode, i, walk.seed)
-        ]
-        x0 = estimates[0] if len(estimates) == 1 else (estimates[0] + estimates[1]) / 2
-        fresh = noise(i + 1) if walk.eta > 0 and sigma_next > 0 else None
-        x = _keep(ancestral_step(x, x0, sigma, sigma_next, walk.eta, fresh), block)
-    return x
+    if mode == "alternate" and walk.order == 2:
+        raise ValueError("order 2 needs the x0 of one denoiser: alternate has two")
+    walks: tuple[Mode, ...] = PLANES if mode == "average" else (mode,)
+    state = start
+    for number in range(state.walk if state else 0, len(walks)):
+        one = walks[number]
+        noise = _noise_of(block, one, walk)
+        if state is None or state.walk < number:
+            x = keep_acquired(noise(0).mul_(walk.sigmas[0]), block)
+            state = State(0, x, None, number, state.x if state else None)
+        while state.step < walk.steps:
+            state = _step(denoiser, block, one, walk, tiling, advance, state, noise)
+            after_step(state)
+            if walk.order == 1:
+                state = replace(state, x0=None)  # one volume less while the next is made
+    assert state is not None
+    return state.x if state.done is None else (state.done + state.x).mul_(0.5)
+
+
+def _step(
+    denoiser: Denoiser,
+    block: Block,
+    mode: Mode,
+    walk: Walk,
+    tiling: Tiling,
+    advance: Callable[[int], None],
+    state: State,
+    noise: Callable[[int], Tensor],
+) -> State:
+    i = state.step
+    sigma, sigma_next = walk.sigmas[i], walk.sigmas[i + 1]
+    x0: Tensor | None = None
+    for plane in planes_of_step(mode, i, walk.seed):
+        tiles = layout(block.region, block.rows, block.columns, plane, tiling, walk.seed, i)
+        one = denoise_slices(denoiser, state.x, sigma, block, plane, tiling, advance, tiles)
+        x0 = one if x0 is None else x0.add_(one).mul_(0.5)
+    assert x0 is not None
+    before = state.x0 if walk.order == 2 else None
+    aim = second_order(x0, before, walk.sigmas[max(i - 1, 0)], sigma, sigma_next)
+    fresh = noise(i + 1) if walk.eta > 0 and sigma_next > 0 else None
+    x = keep_acquired(ancestral_step(state.x, aim, sigma, sigma_next, walk.eta, fresh), block)
+    return replace(state, step=i + 1, x=x, x0=x0)
 
 
 def _noise_of(block: Block, mode: Mode, walk: Walk) -> Callable[[int], Tensor]:
@@ -172,66 +214,27 @@ def _noise_of(block: Block, mode: Mode, walk: Walk) -> Callable[[int], Tensor]:
     return noise
 
 
-def _keep(x: Tensor, block: Block) -> Tensor:
-    """Put the acquired planes back (Eq. 5)."""
-    return torch.where(block.acquired[None, :, None, None], block.clean, x)
-
-
-def denoise_slices(
-    denoiser: Denoiser,
-    x: Tensor,
-    sigma: float,
-    block: Block,
+def count_tiles(
+    region: Region,
+    rows: int,
+    columns: int,
     plane: Plane,
     tiling: Tiling,
-    advance: Callable[[int], None] = lambda tiles: None,
-) -> Tensor:
-    """Return x0 of a whole block, from tiles of its slices blended with a raised cosine.
-
-    Returns
-    -------
-    Tensor
-        (C, Z, Y, X) float32.
-    """
-    x_CZSU, clean_CZSU = _slices_first(x, plane), _slices_first(block.clean, plane)
-    size, r = tiling.size, block.region
-    height, width = x_CZSU.shape[1], x_CZSU.shape[3]
-    across = (r.x0, r.x1, block.columns) if plane == "xz" else (r.y0, r.y1, block.rows)
-    starts_u = windows_inside(max(across[2], width), size, tiling.stride, across[0], across[1])
-    starts_z = windows(height, size, tiling.stride)
-    weights = raised_cosine(size, size - tiling.stride).to(x.device)
-    total = torch.zeros_like(x_CZSU)
-    weight_ZU = torch.zeros(height, width, device=x.device)
-    for z in starts_z:
-        rows = slice(z, z + size)
-        weight_z = weights if len(starts_z) > 1 else torch.ones_like(weights)
-        for u in starts_u:
-            columns = slice(u, u + size)
-            weight_u = weights if len(starts_u) > 1 else torch.ones_like(weights)
-            weight = weight_z[:, None] * weight_u[None, :]
-            weight_ZU[rows, columns] += weight
-            for s in range(0, x_CZSU.shape[2], tiling.batch):
-                part = slice(s, s + tiling.batch)
-                tiles = x_CZSU[:, rows, part, columns].permute(2, 0, 1, 3)
-                clean = clean_CZSU[:, rows, part, columns].permute(2, 0, 1, 3)
-                x0 = denoiser(tiles, sigma, clean, block.acquired[rows])
-                total[:, rows, part, columns] += (x0 * weight).permute(1, 2, 0, 3)
-                advance(len(tiles))
-    x0_CZSU = total / weight_ZU[None, :, None, :]
-    return _keep(_slices_first(x0_CZSU, plane), block)
-
-
-def _slices_first(volume_CZYX: Tensor, plane: Plane) -> Tensor:
-    """Return (C, Z, slice, along): a view; applied twice it is the volume again."""
-    return volume_CZYX if plane == "xz" else volume_CZYX.transpose(2, 3)
-
-
-def count_tiles(region: Region, rows: int, columns: int, plane: Plane, tiling: Tiling) -> int:
+    seed: int = 0,
+    step: int = 0,
+) -> int:
     """Return how many tiles one denoising of a block takes; the region includes its padding."""
-    height, h, w = region.shape
-    across = (w, region.x0, region.x1, columns, h)
-    if plane == "yz":
-        across = (h, region.y0, region.y1, rows, w)
-    width, start, stop, length, slices = across
-    lateral = windows_inside(max(length, width), tiling.size, tiling.stride, start, stop)
-    return len(windows(height, tiling.size, tiling.stride)) * len(lateral) * slices
+    _, height, width = region.shape
+    slices = height if plane == "xz" else width
+    return slices * len(layout(region, rows, columns, plane, tiling, seed, step))
+
+
+def count_walk(
+    region: Region, rows: int, columns: int, mode: Mode, walk: Walk, tiling: Tiling
+) -> int:
+    """Return how many tiles the whole restoration of a block takes."""
+    return sum(
+        count_tiles(region, rows, columns, plane, tiling, walk.seed, step)
+        for step in range(walk.steps)
+        for plane in planes_of_step(mode, step, walk.seed)
+    )

@@ -23,7 +23,7 @@ from msdsr.volume import (
     read_spec,
 )
 
-ALGORITHM = 1
+ALGORITHM = 2
 ANISOTROPY_TOLERANCE = 0.05
 PLAUSIBLE_SIGMA = (0.3, 3.0)
 PLAUSIBLE_MEAN = 2.0

@@ -120,3 +120,16 @@ def test_the_paper_preset_is_the_paper():
 def test_a_checked_configuration_survives_being_dumped():
     config = Config()
     assert check_config(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"order": 2, "mode": "alternate"}, "choose order 1 or another mode"),
+        ({"order": 2, "eta": 0.5}, "needs `eta` 0 or 1, not 0.5"),
+        ({"order": 3}, "order"),
+    ],
+)
+def test_a_sampler_that_does_not_exist_is_refused(settings, says):
+    with pytest.raises(UserError, match=says):
+        check_config({"superresolve": settings}, "config.yaml")

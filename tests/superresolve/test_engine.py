@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from msdsr.diffusion.noise import NoiseField
-from msdsr.superresolve.engine import Block, Tiling, Walk, restore
+from msdsr.diffusion.sampler import restore_slices
+from msdsr.superresolve.engine import Block, Tiling, Walk, count_walk, restore
 from msdsr.volume import Region
 
 SIZE = 8
@@ -179,3 +180,59 @@ def test_two_blocks_with_a_halo_meet_as_one():
         part = Block(whole.clean[..., x0:x1], whole.acquired, Region(0, SIZE, 0, 8, x0, x1), 8, 60)
         out = restore(pixelwise, part, "xz", walk, tiling)
         torch.testing.assert_close(out, together[..., x0:x1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("plane", "eta"), [("xz", 1.0), ("yz", 0.0)])
+def test_order_2_is_the_multistep_of_the_sampler(plane, eta):
+    known, axis = block(), 2 if plane == "xz" else 3
+    field = NoiseField(6 + (plane == "yz"))
+
+    def slices(volume):
+        return volume.movedim(axis, 0)
+
+    def noise(i):
+        return slices(field.normal(i, 2, (0, SIZE, 0, SIZE, 0, SIZE)))
+
+    expected = restore_slices(toy, slices(known.clean), known.acquired, noise, SIGMAS, eta, order=2)
+    out = restore(toy, known, plane, Walk(SIGMAS, eta, 3, order=2), Tiling(SIZE, 6, 4))
+    torch.testing.assert_close(slices(out), expected, rtol=1e-5, atol=1e-5)
+    first = restore(toy, known, plane, Walk(SIGMAS, eta, 3), Tiling(SIZE, 6, 4))
+    assert not torch.allclose(out, first, atol=1e-3)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_joint_of_two_equal_denoisers_is_either(order):
+    """A denoiser that treats both orientations alike, on one field of noise."""
+    known, walk = block(), Walk(SIGMAS, 1.0, 3, order=order)
+    joint = restore(pixelwise, known, "joint", walk, Tiling(SIZE, 6, 4))
+    one = restore(pixelwise, known, "xz", walk, Tiling(SIZE, 6, 4))
+    torch.testing.assert_close(joint, one)
+
+
+def test_order_2_needs_one_denoiser():
+    with pytest.raises(ValueError, match="alternate has two"):
+        restore(toy, block(), "alternate", Walk(SIGMAS, 1.0, 0, order=2), Tiling(SIZE, 6, 4))
+
+
+def test_tiles_move_from_step_to_step():
+    """Three walks that differ in nothing but where the tiles stand differ near seams only."""
+    known = block(rows=4, columns=29)
+    walk = Walk((5.0, 0.5, 0.0), 0.0, 2)
+    still = restore(toy, known, "xz", walk, Tiling(SIZE, 6, 16, moving=False))
+    moving = restore(toy, known, "xz", walk, Tiling(SIZE, 6, 16))
+    assert not torch.allclose(still, moving, atol=1e-3)
+    whole = block(rows=4, columns=SIZE)  # one tile has nowhere to go
+    still = restore(toy, whole, "xz", walk, Tiling(SIZE, 6, 16, moving=False))
+    assert torch.equal(still, restore(toy, whole, "xz", walk, Tiling(SIZE, 6, 16)))
+
+
+@pytest.mark.parametrize("mode", ["xz", "average", "alternate", "joint"])
+def test_the_count_is_what_is_done(mode):
+    known, walk, tiling = (
+        block(height=21, rows=11, columns=30),
+        Walk(SIGMAS, 1.0, 5),
+        Tiling(SIZE, 6, 7),
+    )
+    done = []
+    restore(toy, known, mode, walk, tiling, done.append)
+    assert sum(done) == count_walk(known.region, 11, 30, mode, walk, tiling)

@@ -21,7 +21,7 @@ rule superresolve_slide:
         runtime=480,
         gpu=1,
     params:
-        algorithm=1,
+        algorithm=2,
         settings=superresolve_settings,
         model=model_folder,
         seed=CONFIG.seed,
