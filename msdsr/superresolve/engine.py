@@ -12,7 +12,8 @@ from torch import Tensor
 from msdsr.diffusion.denoiser import Denoiser
 from msdsr.diffusion.noise import NoiseField
 from msdsr.diffusion.sampler import ancestral_step, check_order, second_order
-from msdsr.superresolve.slices import Block, denoise_slices, keep_acquired
+from msdsr.superresolve.block import Block, keep_acquired, linear_rows, with_tissue
+from msdsr.superresolve.slices import denoise_slices
 from msdsr.superresolve.tiles import ACROSS, PLANES, Plane, Tiling, layout
 from msdsr.volume import Region
 
@@ -20,7 +21,7 @@ Mode = Literal["xz", "yz", "average", "joint", "alternate"]
 
 __all__ = [
     "ACROSS", "PLANES", "Block", "Mode", "Plane", "State", "Tiling", "Walk",
-    "count_tiles", "count_walk", "denoise_slices", "planes_of_step", "restore",
+    "count_background", "count_tiles", "count_walk", "denoise_slices", "planes_of_step", "restore",
 ]  # fmt: skip
 
 
@@ -139,7 +140,8 @@ def restore(
         Go on from here. The result is the same to the bit as without the break, if block, mode,
         walk and tiling are.
     after_step
-        Called with the state after every step. What it wants to keep it must copy or write.
+        Called with the state after every step. What it wants to keep it must copy or write. A
+        block without any tissue takes no steps.
 
     Returns
     -------
@@ -153,6 +155,8 @@ def restore(
     """
     if mode == "alternate" and walk.order == 2:
         raise ValueError("order 2 needs the x0 of one denoiser: alternate has two")
+    if block.tissue is not None and not bool(block.tissue.any()):
+        return linear_rows(block.clean, block.acquired, slice(0, block.clean.shape[1]))
     walks: tuple[Mode, ...] = PLANES if mode == "average" else (mode,)
     state = start
     for number in range(state.walk if state else 0, len(walks)):
@@ -222,19 +226,56 @@ def count_tiles(
     tiling: Tiling,
     seed: int = 0,
     step: int = 0,
+    tissue: Tensor | None = None,
 ) -> int:
-    """Return how many tiles one denoising of a block takes; the region includes its padding."""
+    """Return how many tiles the network takes to denoise a block once.
+
+    Parameters
+    ----------
+    region
+        The block with its padding.
+    rows, columns
+        Of the whole volume.
+    plane, tiling, seed, step
+        As in :func:`msdsr.superresolve.tiles.layout`.
+    tissue
+        (Y, X) bool of the block; tiles without any are not counted.
+    """
     _, height, width = region.shape
     slices = height if plane == "xz" else width
-    return slices * len(layout(region, rows, columns, plane, tiling, seed, step))
+    tiles = layout(region, rows, columns, plane, tiling, seed, step)
+    if tissue is None:
+        return slices * len(tiles)
+    active = with_tissue(tissue, plane, tiles.along, tiling.size, slices)
+    return len(tiles.z) * int(active.sum())
 
 
 def count_walk(
-    region: Region, rows: int, columns: int, mode: Mode, walk: Walk, tiling: Tiling
+    region: Region,
+    rows: int,
+    columns: int,
+    mode: Mode,
+    walk: Walk,
+    tiling: Tiling,
+    tissue: Tensor | None = None,
 ) -> int:
-    """Return how many tiles the whole restoration of a block takes."""
+    """Return how many tiles the network takes to restore a block; see :func:`count_tiles`."""
     return sum(
-        count_tiles(region, rows, columns, plane, tiling, walk.seed, step)
+        count_tiles(region, rows, columns, plane, tiling, walk.seed, step, tissue)
         for step in range(walk.steps)
         for plane in planes_of_step(mode, step, walk.seed)
     )
+
+
+def count_background(
+    region: Region,
+    rows: int,
+    columns: int,
+    mode: Mode,
+    walk: Walk,
+    tiling: Tiling,
+    tissue: Tensor | None,
+) -> int:
+    """Return how many tiles of a block the network is spared, because they hold no tissue."""
+    everything = count_walk(region, rows, columns, mode, walk, tiling)
+    return everything - count_walk(region, rows, columns, mode, walk, tiling, tissue)

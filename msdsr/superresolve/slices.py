@@ -2,69 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from msdsr.diffusion.denoiser import Denoiser
+from msdsr.superresolve.block import Block, keep_acquired, linear_rows, with_tissue
 from msdsr.superresolve.tiles import Layout, Plane, Tiling, blending, layout
-from msdsr.volume import Region
 
-
-@dataclass(frozen=True)
-class Block:
-    """A part of a volume that is restored in one go, in model units.
-
-    Attributes
-    ----------
-    clean
-        (C, Z, Y, X) float32; only acquired planes are looked at.
-    acquired
-        (Z,) bool: planes that were acquired. Planes above and below the stack may be there too, to
-        fill the network's window; they are extrapolated and thrown away.
-    region
-        Where the block lies in the output volume (voxels); z may begin below 0.
-    rows, columns
-        Size of the whole volume, to which the tiles are anchored.
-    """
-
-    clean: Tensor
-    acquired: Tensor
-    region: Region
-    rows: int
-    columns: int
-
-
-def keep_acquired(x: Tensor, block: Block) -> Tensor:
-    """Put the acquired planes back into x (Eq. 5), in place."""
-    planes = block.acquired.nonzero().squeeze(1)
-    return x.index_copy_(1, planes, block.clean.index_select(1, planes))
+Slices = slice | Tensor
 
 
 @dataclass(frozen=True)
 class _Run:
-    """Neighbouring slices of one window along the slices, and where they stand in a batch."""
+    """Some slices of one window along the slices, and where they stand in a batch."""
 
     window: int
-    slices: slice
+    slices: Slices
     batch: slice
 
 
-def _batches(windows: int, slices: int, size: int) -> Iterator[list[_Run]]:
-    """Yield what each batch holds: all slices of the first window, then of the second, ….
+def _batches(active: Sequence[Tensor], size: int) -> Iterator[list[_Run]]:
+    """Yield what each batch holds: the slices of the first window, then of the second, ….
 
     The order is always this one, so that overlapping tiles are added in one order, whatever the
     size of the batches.
+
+    Parameters
+    ----------
+    active
+        Slices of each window along them, rising.
+    size
+        Tiles in a batch.
     """
     runs: list[_Run] = []
     filled = 0
-    for window in range(windows):
+    for window, slices in enumerate(active):
         start = 0
-        while start < slices:
-            n = min(slices - start, size - filled)
-            runs.append(_Run(window, slice(start, start + n), slice(filled, filled + n)))
+        while start < len(slices):
+            n = min(len(slices) - start, size - filled)
+            some = _as_slice(slices[start : start + n])
+            runs.append(_Run(window, some, slice(filled, filled + n)))
             start += n
             filled += n
             if filled == size:
@@ -72,6 +52,12 @@ def _batches(windows: int, slices: int, size: int) -> Iterator[list[_Run]]:
                 runs, filled = [], 0
     if runs:
         yield runs
+
+
+def _as_slice(indices: Tensor) -> Slices:
+    """Return rising indices as a slice where they have no gap: views are cheaper."""
+    first, last = int(indices[0]), int(indices[-1])
+    return slice(first, last + 1) if last - first + 1 == len(indices) else indices
 
 
 def denoise_slices(
@@ -85,6 +71,9 @@ def denoise_slices(
     tiles: Layout | None = None,
 ) -> Tensor:
     """Return x0 of a whole block, from tiles of its slices blended with a raised cosine.
+
+    Tiles without tissue are not given to the network; their x0 is the linear interpolation of the
+    acquired planes, blended with the others.
 
     Parameters
     ----------
@@ -109,25 +98,33 @@ def denoise_slices(
     channels, height, slices, width = x_CZSU.shape
     weights_z = blending(tiles.z, height, size, tiling.stride).to(x.device)
     weights_u = blending(tiles.along, width, size, tiling.stride).to(x.device)
+    has_tissue = with_tissue(block.tissue, plane, tiles.along, size, slices)
+    active = [some.nonzero().squeeze(1) for some in has_tissue]
     x0_CZSU = torch.zeros_like(x_CZSU)
-    room = min(tiling.batch, slices * len(tiles.along))
+    room = min(tiling.batch, sum(len(some) for some in active))
     given, known = (x.new_empty(room, channels, size, size) for _ in range(2))
     for z, weight_z in zip(tiles.z, weights_z, strict=True):
         rows = slice(z, z + size)
-        for runs in _batches(len(tiles.along), slices, tiling.batch):
+        weights = [weight_z[:, None, None] * weight for weight in weights_u]
+        for start, weight, some in zip(tiles.along, weights, has_tissue, strict=True):
+            if not bool(some.all()):
+                empty, along = _as_slice((~some).nonzero().squeeze(1)), slice(start, start + size)
+                drawn = linear_rows(clean_CZSU[:, :, empty, along], block.acquired, rows)
+                x0_CZSU[:, rows, empty, along] += drawn * weight
+        for runs in _batches(active, tiling.batch):
             starts = [tiles.along[run.window] for run in runs]
             where = [
                 (rows, run.slices, slice(start, start + size))
                 for run, start in zip(runs, starts, strict=True)
             ]
-            for run, (z_, s, u_) in zip(runs, where, strict=True):
-                given[run.batch] = x_CZSU[:, z_, s, u_].permute(2, 0, 1, 3)
-                known[run.batch] = clean_CZSU[:, z_, s, u_].permute(2, 0, 1, 3)
+            for run, (_, s, u) in zip(runs, where, strict=True):
+                given[run.batch] = x_CZSU[:, rows, s, u].permute(2, 0, 1, 3)
+                known[run.batch] = clean_CZSU[:, rows, s, u].permute(2, 0, 1, 3)
             n = runs[-1].batch.stop
             found = denoiser(given[:n], sigma, known[:n], block.acquired[rows])
-            for run, (z_, s, u_) in zip(runs, where, strict=True):
-                weight = weight_z[:, None] * weights_u[run.window]
-                x0_CZSU[:, z_, s, u_] += (found[run.batch] * weight).permute(1, 2, 0, 3)
+            for run, (_, s, u) in zip(runs, where, strict=True):
+                part = found[run.batch].permute(1, 2, 0, 3)
+                x0_CZSU[:, rows, s, u] += part * weights[run.window]
             advance(n)
     return keep_acquired(_slices_first(x0_CZSU, plane), block)
 
