@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msdsr.volume import Region, output_planes
-from msdsr.volume.interpolate import Method, interpolate
+from msdsr.volume.interpolate import REACH, Method, interpolate
 
 IN_MEMORY_BYTES = 1_000_000_000
 
@@ -72,8 +72,10 @@ class Interpolated:
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return the voxels (c, z, y, x) of a region."""
-        low = region.z0 // self._factor
-        high = min(-(-(region.z1 - 1) // self._factor) + 1, self._acquired.shape_zyx[0])
+        reach = REACH[self._method]
+        low = max(0, region.z0 // self._factor - reach)
+        high = -(-(region.z1 - 1) // self._factor) + 1 + reach
+        high = min(high, self._acquired.shape_zyx[0])
         around = Region(low, high, region.y0, region.y1, region.x0, region.x1)
         filled = interpolate(self._acquired.read(around), self._factor, self._method)
         first = region.z0 - low * self._factor

@@ -5,6 +5,8 @@ from msdsr.volume.geometry import (
     ShardGrid,
     VoxelSize,
     acquired_rows,
+    auto_factor,
+    distance_to_acquired,
     keep_every,
     output_planes,
 )
@@ -26,7 +28,9 @@ __all__ = [
     "VoxelSize",
     "Work",
     "acquired_rows",
+    "auto_factor",
     "create_store",
+    "distance_to_acquired",
     "keep_every",
     "open_volume",
     "output_planes",

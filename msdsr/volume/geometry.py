@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from msdsr.errors import UserError
+
 MAX_CHUNK_Z = 64
+FACTORS = (2, 8)
+"""The smallest and the largest factor along z."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,14 @@ class VoxelSize:
         return (self.z, self.y, self.x)
 
     @property
+    def anisotropy(self) -> float:
+        """Plane distance over the mean XY pixel size; 1 is isotropic."""
+        return self.z / ((self.y + self.x) / 2)
+
+    @property
     def z_ratio(self) -> int:
-        """Plane distance over the mean XY pixel size, to the nearest integer, at least 1."""
-        return max(1, round(self.z / ((self.y + self.x) / 2)))
+        """The `anisotropy`, to the nearest integer, at least 1."""
+        return max(1, round(self.anisotropy))
 
 
 @dataclass(frozen=True)
@@ -181,3 +191,35 @@ def keep_every(factor: int, voxel: VoxelSize) -> int:
     """
     ratio = voxel.z_ratio
     return factor // ratio if factor % ratio == 0 else 1
+
+
+def distance_to_acquired(planes: int, factor: int) -> NDArray[np.uint8]:
+    """Return how many planes each output plane lies from the nearest acquired one, 0 to s/2."""
+    phase = np.arange(output_planes(planes, factor)) % factor
+    return np.minimum(phase, factor - phase).astype(np.uint8)
+
+
+def auto_factor(voxel: VoxelSize, where: str | Path = "--factor auto") -> int:
+    """Return the factor that makes a slide's voxels as near to cubes as a whole number can.
+
+    Parameters
+    ----------
+    voxel
+        Spacing of the acquired planes and pixels.
+    where
+        What an error should name: the slide, or its sample sheet.
+
+    Raises
+    ------
+    UserError
+        When the nearest whole number is not 2 to 8.
+    """
+    factor = round(voxel.anisotropy)
+    if not FACTORS[0] <= factor <= FACTORS[1]:
+        raise UserError(
+            where,
+            f"factor `auto`, but planes are {voxel.anisotropy:.3g} times as far apart as pixels",
+            f"a ratio that rounds to {FACTORS[0]} to {FACTORS[1]}",
+            "correct the spacing in the sample sheet, or name a factor",
+        )
+    return factor

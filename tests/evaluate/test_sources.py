@@ -11,7 +11,7 @@ from msdsr.volume.interpolate import interpolate
 
 
 @given(
-    st.sampled_from(["nearest", "linear"]),
+    st.sampled_from(["nearest", "linear", "cubic"]),
     st.integers(2, 5),
     st.integers(2, 6),
     st.data(),
