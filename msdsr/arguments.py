@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -16,6 +16,7 @@ from msdsr.errors import UserError
 from msdsr.manifest import manifest_path
 from msdsr.sheet import read_sheet
 from msdsr.volume import VoxelSize
+from msdsr.volume.geometry import FACTORS
 
 S = TypeVar("S", bound=Section)
 
@@ -52,6 +53,16 @@ def parse_voxel(text: str) -> VoxelSize:
         raise UserError(
             "--voxel-um", repr(text), "three spacings z,y,x above 0 in µm", "for example 1,0.5,0.5"
         ) from None
+
+
+def parse_factor(text: str) -> int | Literal["auto"]:
+    """Read a factor along z, or ``auto``."""
+    if text == "auto":
+        return "auto"
+    low, high = FACTORS
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise UserError("--factor", repr(text), f"a whole number from {low} to {high}, or auto")
+    return int(text)
 
 
 def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, Path]:

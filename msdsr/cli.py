@@ -13,6 +13,7 @@ from msdsr import __version__
 from msdsr.arguments import (
     cohort_manifests,
     cohort_slides,
+    parse_factor,
     parse_pairs,
     parse_settings,
     parse_voxel,
@@ -175,9 +176,11 @@ def train(
 def superresolve(
     volume: Annotated[Path, typer.Argument(help="Store with sparse planes.")],
     out: Annotated[Path, typer.Argument(help="Store to make (…/msdsr_2x.ome.zarr).")],
-    factor: Annotated[int, typer.Option(min=2, max=8, help="Planes become this much denser.")],
+    factor: Annotated[
+        str, typer.Option(help="Planes become this much denser: 2 to 8, or auto (z over xy).")
+    ],
     work: Work,
-    method: Annotated[str, typer.Option(help="msdsr, nearest or linear.")] = "msdsr",
+    method: Annotated[str, typer.Option(help="msdsr, nearest, linear or cubic.")] = "msdsr",
     model: Annotated[Path | None, typer.Option(help="Folder of the model (msdsr).")] = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -191,7 +194,7 @@ def superresolve(
         out,
         work,
         method=method,
-        factor=factor,
+        factor=parse_factor(factor),
         model=model,
         seed=seed,
         device=device,

@@ -15,12 +15,25 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+Interpolation = Literal["nearest", "linear", "cubic"]
+RestoringMethod = Literal["nearest", "linear", "cubic", "msdsr", "ms_unet", "e2e_unet"]
 
 
 class Section(BaseModel):
     """A part of the configuration; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True)
+
+
+class BaselineModels(Section):
+    """The models behind the baselines that have one."""
+
+    ms_unet: Name | None = Field(
+        default=None, description="Which of `models` the method `ms_unet` runs with."
+    )
+    e2e_unet: Name | None = Field(
+        default=None, description="Which of `models` the method `e2e_unet` runs with."
+    )
 
 
 class CohortConfig(Section):
@@ -35,6 +48,10 @@ class CohortConfig(Section):
         "makes the synthetic cohort (`phantom`) or fetches the public example (`blastocyst`).",
     )
     model: Name = Field(description="Which of `models` superresolves this cohort.")
+    baseline_models: BaselineModels = Field(
+        default=BaselineModels(),
+        description="Models of the methods `ms_unet` and `e2e_unet`, where they are asked for.",
+    )
     attribution: str = Field(
         default="", description="Source and licence of the data, printed in the report."
     )
@@ -219,13 +236,22 @@ class TrainsetConfig(Section):
 class SuperresolveConfig(Section):
     """Filling the missing planes."""
 
-    factors: list[Annotated[int, Field(ge=2, le=8)]] = Field(
+    factors: list[Annotated[int, Field(ge=2, le=8)] | Literal["auto"]] = Field(
         default=[2],
-        description="Factors along z. A factor that is a multiple m of the slide's own z/xy ratio "
-        "is run on every m-th plane (paper, section 4.3), so that all factors end at one spacing.",
+        description="Factors along z, 2 to 8, or `auto`: the cohort's own z/xy ratio, to the "
+        "nearest whole number. A factor that is a multiple m of that ratio is run on every m-th "
+        "plane (paper, section 4.3), so that all such factors end at one spacing.",
     )
-    methods: list[Literal["msdsr"]] = Field(
-        default=["msdsr"], description="Methods whose volumes are kept beside the baselines."
+    anisotropy: Literal["warn", "refuse"] = Field(
+        default="warn",
+        description="What to do when the result's planes and pixels are not equally far apart, to "
+        "5 %: say so in the manifest (`warn`), or stop (`refuse`).",
+    )
+    methods: list[RestoringMethod] = Field(
+        default=["msdsr"],
+        description="Methods whose volumes are stored: `msdsr`, the baselines with a model "
+        "(`ms_unet`, `e2e_unet`), and interpolations (`nearest`, `linear`, `cubic`), which the "
+        "report compares in any case where `evaluate.baselines` names them.",
     )
     mode: Literal["xz", "yz", "average", "joint", "alternate"] = Field(
         default="average",
@@ -281,8 +307,9 @@ class SuperresolveConfig(Section):
 class EvaluateConfig(Section):
     """Numbers that say how good a volume is."""
 
-    baselines: list[Literal["nearest", "linear"]] = Field(
-        default=["nearest", "linear"], description="Interpolations reported beside the methods."
+    baselines: list[Interpolation] = Field(
+        default=["nearest", "linear"],
+        description="Interpolations reported beside the methods (`nearest`, `linear`, `cubic`).",
     )
     crop: Count = Field(
         default=32,
@@ -388,6 +415,13 @@ class Config(Section):
                     f"cohorts.{name}.model is {cohort.model!r}, which is not in models "
                     f"({', '.join(self.models)})"
                 )
+            for method in BaselineModels.model_fields:
+                baseline = getattr(cohort.baseline_models, method)
+                if baseline is not None and baseline not in self.models:
+                    raise ValueError(
+                        f"cohorts.{name}.baseline_models.{method} is {baseline!r}, which is not in "
+                        f"models ({', '.join(self.models)})"
+                    )
         for name, model in self.models.items():
             for known in model.cohorts:
                 if known not in self.cohorts:

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from msdsr.config import Interpolation
 from msdsr.volume import Region, output_planes
-from msdsr.volume.interpolate import REACH, Method, interpolate
+from msdsr.volume.interpolate import REACH, interpolate
 
 IN_MEMORY_BYTES = 1_000_000_000
 
@@ -61,7 +62,7 @@ class Interpolated:
         See `msdsr.volume.interpolate.interpolate`.
     """
 
-    def __init__(self, acquired: Source, factor: int, method: Method) -> None:
+    def __init__(self, acquired: Source, factor: int, method: Interpolation) -> None:
         self._acquired, self._factor, self._method = acquired, factor, method
 
     @property

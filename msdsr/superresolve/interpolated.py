@@ -7,11 +7,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from msdsr.config import Interpolation
 from msdsr.progress import Bar
 from msdsr.superresolve.plan import Task
 from msdsr.superresolve.voxels import read_acquired
 from msdsr.volume import Region
-from msdsr.volume.interpolate import Method, interpolate
+from msdsr.volume.interpolate import interpolate
 
 
 class Interpolated:
@@ -19,7 +20,7 @@ class Interpolated:
 
     unit = "blocks"
 
-    def __init__(self, task: Task, method: Method) -> None:
+    def __init__(self, task: Task, method: Interpolation) -> None:
         self.task, self.method = task, method
 
     def cost(self, regions: Sequence[Region]) -> int:

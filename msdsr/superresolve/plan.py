@@ -92,6 +92,14 @@ def plan_task(
             f"the model's, {','.join(network.channels)}",
             "name them alike in the sample sheet, or use a model of these channels",
         )
+    voxel = VoxelSize(spec.voxel.z * every / factor, spec.voxel.y, spec.voxel.x)
+    if settings.anisotropy == "refuse" and (message := _anisotropic(voxel)):
+        raise UserError(
+            volume,
+            message,
+            f"equal to {ANISOTROPY_TOLERANCE:.0%}, as `superresolve.anisotropy` asks",
+            "choose another factor, or `anisotropy: warn`",
+        )
     rows = [int(row) for row in acquired_rows(planes, factor)]
     provenance = {
         **{k: v for k, v in spec.provenance.items() if k in ("slide", "patient", "denoiser")},
@@ -100,6 +108,7 @@ def plan_task(
         "method": method,
         "factor": factor,
         "keep_every": every,
+        "anisotropy": round(voxel.anisotropy, 6),
         "seed": seed,
         "acquired_planes": rows,
         "note": "planes that are not in acquired_planes were not imaged",
@@ -109,7 +118,7 @@ def plan_task(
     target = VolumeSpec(
         (spec.shape[0], output_planes(planes, factor), *spec.shape[2:]),
         spec.dtype,
-        VoxelSize(spec.voxel.z * every / factor, spec.voxel.y, spec.voxel.x),
+        voxel,
         spec.channels,
         spec.name,
         provenance,
@@ -119,17 +128,21 @@ def plan_task(
 
 def warnings_of(task: Task, model: Model | None) -> list[str]:
     """Tell when the result is not isotropic, or the data are unlike the model's."""
-    voxel = task.target.voxel
-    found = []
-    ratio = voxel.z / ((voxel.y + voxel.x) / 2)
-    if abs(ratio - 1) > ANISOTROPY_TOLERANCE:
-        found.append(
-            f"planes are {voxel.z:.4g} µm apart and pixels {voxel.y:.4g} × {voxel.x:.4g} µm: the "
-            f"result is not isotropic (ratio {ratio:.3g})"
-        )
+    message = _anisotropic(task.target.voxel)
+    found = [message] if message else []
     if model is not None:
         found += _unlike_training(task, model)
     return found
+
+
+def _anisotropic(voxel: VoxelSize) -> str | None:
+    """Return what to say of voxels that are not cubes."""
+    if abs(voxel.anisotropy - 1) <= ANISOTROPY_TOLERANCE:
+        return None
+    return (
+        f"planes are {voxel.z:.4g} µm apart and pixels {voxel.y:.4g} × {voxel.x:.4g} µm: the "
+        f"result is not isotropic (ratio {voxel.anisotropy:.3g})"
+    )
 
 
 def _unlike_training(task: Task, model: Model) -> list[str]:

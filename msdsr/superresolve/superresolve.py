@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import resource
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
-from msdsr.config import SuperresolveConfig
+from msdsr.config import Interpolation, SuperresolveConfig
 from msdsr.diffusion.device import choose_device
 from msdsr.diffusion.network import Model, load_model
 from msdsr.errors import UserError
@@ -16,11 +16,12 @@ from msdsr.superresolve.filler import Filler
 from msdsr.superresolve.interpolated import Interpolated
 from msdsr.superresolve.plan import ALGORITHM, Task, plan_task, warnings_of
 from msdsr.superresolve.run import fill
-from msdsr.volume import Work, create_store
+from msdsr.volume import Work, auto_factor, create_store, read_spec
 from msdsr.volume.store import volume_counts
 
-METHODS = ("msdsr", "nearest", "linear")
+INTERPOLATIONS = get_args(Interpolation)
 NETWORK_METHODS = ("msdsr",)
+METHODS = (*NETWORK_METHODS, *INTERPOLATIONS)
 
 
 def superresolve(
@@ -29,7 +30,7 @@ def superresolve(
     work: str | Path,
     *,
     method: str,
-    factor: int,
+    factor: int | Literal["auto"],
     settings: SuperresolveConfig,
     model: str | Path | None = None,
     seed: int = 0,
@@ -47,9 +48,9 @@ def superresolve(
     work
         Work folder, on the file system of ``out``.
     method
-        ``msdsr``, ``nearest`` or ``linear``.
+        ``msdsr``, ``nearest``, ``linear`` or ``cubic``.
     factor
-        s, 2 to 8.
+        s, 2 to 8, or ``auto``: what makes the voxels as near to cubes as a whole number can.
     settings
         Mode, steps, tiles.
     model
@@ -67,6 +68,8 @@ def superresolve(
     """
     volume, out = Path(volume), Path(out)
     network = _network(method, model, device)
+    if factor == "auto":
+        factor = auto_factor(read_spec(volume).voxel, volume)
     task = plan_task(volume, method, factor, settings, seed, network)
     inputs = {"volume": identity(volume)}
     if network is not None:
@@ -113,7 +116,7 @@ def filler_of(task: Task, network: Model | None) -> Filler:
     """Return what fills the planes of a task by its method."""
     if network is not None:
         return Diffused(task, network)
-    return Interpolated(task, "nearest" if task.method == "nearest" else "linear")
+    return Interpolated(task, cast("Interpolation", task.method))
 
 
 def _measured(filler: Filler, units: int, seconds: float) -> dict[str, Any]:

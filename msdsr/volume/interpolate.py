@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from msdsr.config import Interpolation
 from msdsr.volume.geometry import output_planes
 
-Method = Literal["nearest", "linear", "cubic"]
-
-REACH: dict[Method, int] = {"nearest": 0, "linear": 0, "cubic": 1}
+REACH: dict[Interpolation, int] = {"nearest": 0, "linear": 0, "cubic": 1}
 """How many planes beyond the two neighbours of a new plane its value depends on."""
 
 
-def interpolate(acquired_CZYX: NDArray[Any], factor: int, method: Method) -> NDArray[Any]:
+def interpolate(acquired_CZYX: NDArray[Any], factor: int, method: Interpolation) -> NDArray[Any]:
     """Fill the planes between acquired ones without a model.
 
     The acquired planes come out bit for bit at 0, s, 2s, … (no half-pixel shift), and nothing is
@@ -116,4 +115,5 @@ def to_dtype(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     if dtype.kind == "f":
         return values.astype(dtype)
     limits = np.iinfo(dtype)
-    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+    whole: NDArray[Any] = np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+    return whole

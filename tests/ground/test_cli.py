@@ -51,6 +51,7 @@ def bad(tmp_path):
         (["ingest", "whole.tif", "raw.ome.zarr", "--voxel-um", "0,1,1", *INGEST], "above 0"),
         (["patch", "none.ome.zarr", "p.parquet"], "not a Zarr store"),
         (["patch", "none.ome.zarr", "p.parquet", "--settings", '{"sise": 3}'], "'size'?"),
+        (["superresolve", "v", "o", "--work", "w", "--factor", "9"], "from 2 to 8, or auto"),
         (["trainset", "t.zarr", "--sheet", "c", "--work", "work"], "NAME=PATH"),
     ],
 )

@@ -77,6 +77,11 @@ def test_every_key_has_a_meaning_and_all_but_names_a_default():
         ("sed: 1", "sed: unknown key; .*did you mean 'seed'"),
         ("cohorts: {a: {sheet: s, model: m, modle: 1}}", "cohorts.a.modle: unknown key; .*'model'"),
         ("cohorts: {a: {model: phantom-tiny}}", "cohorts.a.sheet: missing"),
+        ("superresolve: {factors: [9]}", "superresolve.factors"),
+        (
+            "cohorts: {a: {sheet: s, model: phantom-tiny, baseline_models: {ms_unet: m}}}",
+            "baseline_models.ms_unet is 'm', which is not in models",
+        ),
         (
             "cohorts: {a: {sheet: s, model: nix}}",
             "cohorts.a.model is 'nix', which is not",

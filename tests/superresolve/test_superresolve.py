@@ -97,7 +97,7 @@ def test_a_factor_beyond_the_ratio_takes_every_mth_plane(tmp_path, make_slide, m
     assert volume.attrs["voxel_um"][0] == 0.5
 
 
-@pytest.mark.parametrize("method", ["nearest", "linear"])
+@pytest.mark.parametrize("method", ["nearest", "linear", "cubic"])
 def test_baselines(tmp_path, make_slide, method):
     path, voxels = make_slide()
     volume, _ = run(path, tmp_path, method=method)
@@ -119,6 +119,26 @@ def test_a_result_that_is_not_isotropic_says_so(tmp_path, make_slide):
     path, _ = make_slide(voxel=(3.0, 0.5, 0.5))
     _, manifest = run(path, tmp_path, factor=2, method="linear")
     assert "not isotropic (ratio 3)" in manifest.warnings[0]
+
+
+def test_a_result_that_is_not_isotropic_can_be_refused(tmp_path, make_slide):
+    path, _ = make_slide(voxel=(1.3, 0.5, 0.5))
+    refuse = FAST.model_copy(update={"anisotropy": "refuse"})
+    with pytest.raises(UserError, match=r"not isotropic \(ratio 0.867\); expected equal to 5%"):
+        run(path, tmp_path, factor=3, method="linear", settings=refuse)
+    path, _ = make_slide(voxel=(1.03, 0.5, 0.5))
+    volume, manifest = run(path, tmp_path, factor=2, method="linear", settings=refuse)
+    assert manifest.warnings == []
+    assert volume.attrs["msdsr"]["anisotropy"] == pytest.approx(1.03)
+
+
+def test_the_factor_can_follow_from_the_spacing(tmp_path, make_slide):
+    path, voxels = make_slide(voxel=(1.6, 0.5, 0.5))
+    volume, manifest = run(path, tmp_path, factor="auto", method="cubic")
+    np.testing.assert_array_equal(volume.values[:, ::3], voxels)
+    assert manifest.settings["factor"] == 3
+    assert "ratio 1.07" in manifest.warnings[0]
+    assert volume.attrs["voxel_um"] == (pytest.approx(1.6 / 3), 0.5, 0.5)
 
 
 def test_data_unlike_the_training_are_warned_of(tmp_path, make_slide, make_model):

@@ -3,7 +3,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msdsr.volume import ShardGrid, VoxelSize, acquired_rows, keep_every, output_planes
+from msdsr.errors import UserError
+from msdsr.volume import (
+    ShardGrid,
+    VoxelSize,
+    acquired_rows,
+    auto_factor,
+    distance_to_acquired,
+    keep_every,
+    output_planes,
+)
 from msdsr.volume.interpolate import interpolate
 
 sizes = st.tuples(
@@ -86,3 +95,25 @@ def test_interpolation_keeps_acquired_planes_bit_for_bit(planes, factor, method,
 def test_linear_is_row_aligned():
     ramp = np.arange(5, dtype=np.float32).reshape(1, 5, 1, 1) * 8
     np.testing.assert_allclose(interpolate(ramp, 8, "linear").ravel(), np.arange(33))
+
+
+@given(planes=st.integers(2, 6), factor=st.integers(1, 8))
+def test_distance_counts_planes_to_the_nearest_acquired_one(planes, factor):
+    rows = acquired_rows(planes, factor)
+    z = np.arange(output_planes(planes, factor))
+    nearest = np.abs(z[:, None] - rows).min(axis=1)
+    np.testing.assert_array_equal(distance_to_acquired(planes, factor), nearest)
+
+
+@pytest.mark.parametrize(
+    ("voxel", "factor"),
+    [((1.0, 0.5, 0.5), 2), ((3.1, 0.7, 0.8), 4), ((2.2, 0.9, 0.9), 2), ((4.2, 0.5, 0.5), 8)],
+)
+def test_the_automatic_factor_is_the_nearest_whole_one(voxel, factor):
+    assert auto_factor(VoxelSize(*voxel)) == factor
+
+
+@pytest.mark.parametrize("z", [0.6, 4.3])
+def test_no_automatic_factor_below_2_or_above_8(z):
+    with pytest.raises(UserError, match=r"here: factor `auto`, but planes are [0-9.]+ times"):
+        auto_factor(VoxelSize(z, 0.5, 0.5), "here")

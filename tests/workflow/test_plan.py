@@ -108,6 +108,70 @@ def test_a_report_is_also_a_file_to_ask_for(project):
     assert plan.count("report_cohort") == 1
 
 
+BASELINES = {"ms_unet": "masked", "e2e_unet": "between"}
+
+
+def with_methods(project, methods, baseline_models, factors=(2,)):
+    """The cohort `new` with a frozen model and these methods."""
+    two_cohorts(project)
+    models = {"frozen": {"path": "resources/models/frozen"}}
+    for model in (m for m in baseline_models.values() if m != "frozen"):
+        models[model] = {"preset": "tiny", "cohorts": ["new"]}
+    cohort = {"sheet": "config/cohorts/new.tsv", "model": "frozen"}
+    project.config(
+        {
+            "cohorts": {"new": cohort | {"baseline_models": baseline_models}},
+            "models": models,
+            "superresolve": {"methods": methods, "factors": list(factors)},
+        }
+    )
+    return project
+
+
+def test_every_method_has_its_job_and_its_model(project):
+    methods = ["nearest", "linear", "cubic", "msdsr", *BASELINES]
+    plan = with_methods(project, methods, BASELINES).plan("report_new")
+    jobs = {job["wildcards"].split("method=")[1].split(",")[0]: job
+            for job in plan.of("superresolve_slide")}  # fmt: skip
+    assert set(jobs) == set(methods)
+    for method, model in BASELINES.items():
+        assert f"results/models/{model}/model.json" in jobs[method]["input"]
+    assert "resources/models/frozen/config.json" in jobs["msdsr"]["input"]
+    for method in ("nearest", "linear", "cubic"):
+        assert "model" not in jobs[method]["input"]
+        assert "gpu=0" in jobs[method]["resources"]
+    assert plan.count("train_model") == 2
+    (evaluate,) = plan.of("evaluate_slide")
+    for method in methods:
+        assert f"{method}_2x.ome.zarr" in evaluate["input"]
+
+
+def test_a_method_without_its_model_is_one_clear_line(project):
+    only = {"ms_unet": "masked"}
+    said = with_methods(project, ["ms_unet", "e2e_unet"], only).snakemake(
+        "--dry-run", "report_new", expect=1
+    )
+    assert "e2e_unet needs a model of its kind for cohort new; name one" in said
+    assert "cohorts.new.baseline_models.e2e_unet" in said
+    assert "Traceback" not in said
+
+
+def test_an_automatic_factor_becomes_a_number(project):
+    plan = with_methods(project, ["cubic"], {}, ["auto", 4]).plan("report_new")
+    assert {job["wildcards"] for job in plan.of("superresolve_slide")} == {
+        f"cohort=new, slide=C, method=cubic, factor={factor}" for factor in (2, 4)
+    }
+    sheet = project.folder / "config/cohorts/new.tsv"
+    rows = sheet.read_text()
+    sheet.write_text(rows.replace("infer\t1\t0.5\t0.5", "infer\t0.5\t0.5\t0.5"))
+    said = project.snakemake("--dry-run", expect=1)
+    assert "new.tsv: slide C: factor `auto`, but planes are 1 times as far apart" in said
+    other = rows.splitlines()[3].replace("C\tPC", "D\tPD").replace("infer\t1", "infer\t2")
+    sheet.write_text(f"{rows}{other}\n")
+    said = project.snakemake("--dry-run", expect=1)
+    assert "`auto` is 2 for slide C and 4 for slide D" in said
+
+
 def test_a_configfile_replaces_the_default_one(demo):
     demo.config(
         {

@@ -5,12 +5,16 @@ import hashlib
 import json
 import re
 from collections import namedtuple
+from typing import get_args
 
 from snakemake.exceptions import WorkflowError
 
+from msdsr.arguments import parse_voxel
+from msdsr.config import RestoringMethod
 from msdsr.configfile import check_config
 from msdsr.errors import UserError
 from msdsr.sheet import read_sheet
+from msdsr.volume import auto_factor
 
 Slide = namedtuple("Slide", "cohort slide patient path split voxel_um channels truth")
 
@@ -48,10 +52,53 @@ def read_slides(cohort):
     }
 
 
+def slides_to_restore(cohort):
+    """Return the slides of a cohort that are superresolved."""
+    return [s for s in SLIDES[cohort].values() if s.split == "infer"]
+
+
+def read_factors(cohort):
+    """Return a cohort's factors, with `auto` as the number that its slides' spacing asks for."""
+    factors = set(CONFIG.superresolve.factors)
+    slides = slides_to_restore(cohort)
+    if "auto" not in factors or not slides:
+        return sorted(factors - {"auto"})
+    sheet = CONFIG.cohorts[cohort].sheet
+    try:
+        found = {
+            auto_factor(parse_voxel(s.voxel_um), f"{sheet}: slide {s.slide}"): s.slide
+            for s in slides
+        }
+    except UserError as error:
+        raise WorkflowError(error.line()) from None
+    if len(found) > 1:
+        one, other = list(found.items())[:2]
+        raise WorkflowError(
+            f"{sheet}: factor `auto` is {one[0]} for slide {one[1]} and {other[0]} for slide"
+            f" {other[1]}; expected one factor a cohort; put them into cohorts of their own"
+        )
+    return sorted(factors - {"auto"} | set(found))
+
+
+def read_models(cohort):
+    """Return the models that superresolve a cohort, by the methods that have one."""
+    section = CONFIG.cohorts[cohort]
+    models = {"msdsr": section.model, **section.baseline_models.model_dump()}
+    for method in CONFIG.superresolve.methods:
+        if method in models and models[method] is None and slides_to_restore(cohort):
+            raise WorkflowError(
+                f"superresolve.methods: {method} needs a model of its kind for cohort {cohort};"
+                f" name one of `models` in cohorts.{cohort}.baseline_models.{method}"
+            )
+    return {method: model for method, model in models.items() if model is not None}
+
+
 CONFIG = read_configuration()
 COHORTS = list(CONFIG.cohorts)
 SLIDES = {cohort: read_slides(cohort) for cohort in COHORTS}
-FACTORS = sorted(set(CONFIG.superresolve.factors))
+FACTORS = {cohort: read_factors(cohort) for cohort in COHORTS}
+MODELS = {cohort: read_models(cohort) for cohort in COHORTS}
+RESTORING_METHODS = get_args(RestoringMethod)
 METHODS = list(CONFIG.superresolve.methods)
 TRAINED_MODELS = [name for name, model in CONFIG.models.items() if model.path is None]
 INCEPTION = CONFIG.evaluate.inception or "results/resources/inception.pt"
@@ -93,6 +140,11 @@ def slides_to_learn_from(wildcards):
     """Return the train and val slides of all cohorts that teach the job's model."""
     cohorts = CONFIG.models[wildcards.model].cohorts
     return [s for c in cohorts for s in SLIDES[c].values() if s.split != "infer"]
+
+
+def factors_of_cohort(wildcards):
+    """Return the factors of the job's cohort."""
+    return FACTORS[wildcards.cohort]
 
 
 def digest(select):
@@ -152,16 +204,22 @@ def model_settings(wildcards):
 # --- models -------------------------------------------------------------------------------------
 
 
-def model_folder(wildcards):
-    """Return the folder of the model that superresolves the job's cohort."""
-    name = CONFIG.cohorts[wildcards.cohort].model
+def restoring_model(wildcards):
+    """Return the model that the job's method restores its cohort with; None if it needs none."""
+    return MODELS[wildcards.cohort].get(wildcards.method)
+
+
+def folder_of_model(name):
+    """Return the folder of a model, frozen or trained here."""
     return CONFIG.models[name].path or f"results/models/{name}/model"
 
 
 def model_files(wildcards):
-    """Return what a superresolve job waits for: the files of its model."""
-    name = CONFIG.cohorts[wildcards.cohort].model
-    folder = model_folder(wildcards)
+    """Return what a superresolve job waits for: the files of its model, if it needs one."""
+    name = restoring_model(wildcards)
+    if name is None:
+        return []
+    folder = folder_of_model(name)
     if name in TRAINED_MODELS:
         return [f"results/models/{name}/model.json", folder]
     files = ("config.json", "msdsr.json", "diffusion_pytorch_model.safetensors")
@@ -170,11 +228,11 @@ def model_files(wildcards):
 
 def models_of(wildcards):
     """Return the models trained here that learn from the job's cohort, or superresolve it."""
+    used = {model for method, model in MODELS[wildcards.cohort].items() if method in METHODS}
     return [
         name
         for name in TRAINED_MODELS
-        if wildcards.cohort in CONFIG.models[name].cohorts
-        or name == CONFIG.cohorts[wildcards.cohort].model
+        if wildcards.cohort in CONFIG.models[name].cohorts or name in used
     ]
 
 
@@ -185,6 +243,12 @@ def sheet_flags(wildcards):
     """Return `--sheet NAME=SHEET` for each cohort that teaches the job's model."""
     cohorts = CONFIG.models[wildcards.model].cohorts
     return [f"--sheet={cohort}={CONFIG.cohorts[cohort].sheet}" for cohort in cohorts]
+
+
+def model_flags(wildcards):
+    """Return `--model FOLDER` where the job's method needs a model, else nothing."""
+    name = restoring_model(wildcards)
+    return [] if name is None else [f"--model={folder_of_model(name)}"]
 
 
 def restored_flags(wildcards):
@@ -200,8 +264,8 @@ def truth_flags(wildcards):
 
 
 def factor_flags(wildcards):
-    """Return `--factor F` for each configured factor."""
-    return [f"--factor={factor}" for factor in FACTORS]
+    """Return `--factor F` for each factor of the job's cohort."""
+    return [f"--factor={factor}" for factor in FACTORS[wildcards.cohort]]
 
 
 def curve_flags(wildcards):
@@ -220,10 +284,15 @@ def attribution_flags(wildcards):
 
 def cohort_products(cohort):
     """Return what a cohort is for: its report; without slides to superresolve, its volumes."""
-    if any(s.split == "infer" for s in SLIDES[cohort].values()):
+    if slides_to_restore(cohort):
         return [f"results/{cohort}/report/index.html"]
     folders = [f"results/{cohort}/slides/{slide}" for slide in SLIDES[cohort]]
     return [f"{folder}/{name}.json" for folder in folders for name in ("denoised", "patches")]
+
+
+def gpus_to_restore(wildcards):
+    """Return how many GPUs a superresolve job wants: one for a network, none to interpolate."""
+    return int(wildcards.method in MODELS[wildcards.cohort])
 
 
 def growing(amount):

@@ -94,12 +94,12 @@ rule evaluate_cohort:
         metrics=collect(
             "results/{item.cohort}/slides/{item.slide}/metrics_{factor}x",
             item=slides_in("infer"),
-            factor=FACTORS,
+            factor=factors_of_cohort,
         ),
         manifests=collect(
             "results/{item.cohort}/slides/{item.slide}/metrics_{factor}x.json",
             item=slides_in("infer"),
-            factor=FACTORS,
+            factor=factors_of_cohort,
         ),
         reference="results/{cohort}/reference.npz",
         reference_manifest="results/{cohort}/reference.json",

@@ -19,14 +19,14 @@ rule superresolve_slide:
     resources:
         mem_mb=growing(16000),
         runtime=480,
-        gpu=1,
+        gpu=gpus_to_restore,
     params:
         algorithm=2,
         settings=superresolve_settings,
-        model=model_folder,
+        model=model_flags,
         seed=CONFIG.seed,
         work="results/.work/{cohort}/{slide}/{method}_{factor}x",
     shell:
         "msdsr superresolve {input.volume} {output.store} --method {wildcards.method}"
-        " --model {params.model:q} --factor {wildcards.factor} --seed {params.seed}"
+        " {params.model:q} --factor {wildcards.factor} --seed {params.seed}"
         " --work {params.work} --settings {params.settings:q} --device auto > {log} 2>&1"
