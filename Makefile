@@ -50,7 +50,7 @@ $(STAMP): pyproject.toml constraints.txt
 		"$$found" -m venv --clear .venv; \
 	fi
 	@echo "Installing MSDSR and what it needs into .venv: about 2 GB, once"
-	@$(PIP) --editable '.[dev,tensorboard]'
+	@$(PIP) --editable '.[dev]'
 	@pwd -P > $(STAMP)
 
 $(DOCS_STAMP): $(STAMP)

@@ -155,6 +155,9 @@ def train(
     budget_minutes: Annotated[
         float | None, typer.Option(min=0, help="Save and stop (exit code 75) before this (min).")
     ] = None,
+    inception: Annotated[
+        Path | None, typer.Option(help="Inception network: FID of restored validation crops.")
+    ] = None,
 ) -> None:
     """Train a model; stopped at any moment, it goes on where it was."""
     from msdsr.train import train as run
@@ -167,6 +170,7 @@ def train(
         seed=seed,
         device=device,
         gpus=gpus,
+        inception=inception,
         budget_seconds=None if budget_minutes is None else 60 * budget_minutes,
     )
     close(manifest, out)

@@ -136,7 +136,24 @@ class OptimiserConfig(Section):
     )
     keep_checkpoints: Count = Field(default=2, description="Resume states kept.")
     validate_every: Count = Field(
-        default=250_000, description="Time between two validations (crops seen)."
+        default=250_000, description="Time between two validations by the loss (crops seen)."
+    )
+    validate_restored_every: Annotated[int, Field(ge=0)] = Field(
+        default=1_000_000,
+        description="Time between two validations that restore crops at 2×, 4× and 8× and take "
+        "their SSIM, and FID where there is an Inception network (crops seen); 0: never.",
+    )
+    restored_crops: Count = Field(
+        default=256, description="Crops restored by such a validation, at each factor."
+    )
+    restored_steps: Count = Field(
+        default=8, description="Denoising steps of such a validation (network evaluations a crop)."
+    )
+    tracking: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
+        default=["tensorboard"],
+        description="Who keeps curves beside `metrics.jsonl`, which is always written; all of them "
+        "write files on this machine and send nothing (`wandb`, `mlflow`: "
+        "`pip install 'msdsr[tracking]'`).",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="bfloat16", description="Arithmetic of the network under autocast."

@@ -39,6 +39,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "ema_decay": 0.999,
             "clip_norm": 1.0,
             "validate_every": 10_000,
+            "validate_restored_every": 20_000,
+            "restored_crops": 48,
             "precision": "float32",
             "compile": False,
         },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,13 @@ PREFIX = "state-"
 class Progress:
     """Where a training is; saved with the weights.
 
-    ``validated`` is the image count of the last validation; ``loss_sum`` and ``batches`` are since
-    the last record; ``nonfinite`` counts skipped batches, ``in_a_row`` those since the last good
-    one.
+    ``checked`` is the image count of the last validation of each kind; ``loss_sum`` and ``batches``
+    are since the last record; ``nonfinite`` counts skipped batches, ``in_a_row`` those since the
+    last good one.
     """
 
     images: int = 0
-    validated: int = 0
+    checked: dict[str, int] = field(default_factory=dict)
     loss_sum: float = 0.0
     batches: int = 0
     nonfinite: int = 0

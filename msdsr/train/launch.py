@@ -63,6 +63,7 @@ def launch(job: Job, kind: torch.device, ranks: int, deadline: float | None) -> 
         "work": str(job.work),
         "model": job.model.model_dump(mode="json"),
         "seed": job.seed,
+        "inception": str(job.inception) if job.inception else None,
         "device": kind.type,
         "deadline": deadline,
     }

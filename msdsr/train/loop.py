@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import math
 import sys
 from dataclasses import dataclass, field
@@ -15,16 +16,18 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from msdsr.config import ModelConfig, OptimiserConfig
-from msdsr.diffusion.network import build_network
+from msdsr.diffusion.network import Model, build_network
 from msdsr.diffusion.objective import training_loss
 from msdsr.diffusion.schedule import CosineSchedule
 from msdsr.diffusion.transform import DataTransform
 from msdsr.errors import UserError
+from msdsr.metrics.inception import Inception
 from msdsr.train.checkpoint import Progress, newest_state, read_state
-from msdsr.train.clerk import STATES, Clerk
+from msdsr.train.clerk import STATES, Check, Clerk
 from msdsr.train.data import Trainset, open_trainset, transform_of
 from msdsr.train.distributed import Ranks, StopRequest
 from msdsr.train.feed import Batch, Feed
+from msdsr.train.restored import RestoredCrops
 from msdsr.train.speed import forward_of, out_of_memory_is_clear, peak_flops, training_flops
 from msdsr.train.validation import Validation
 
@@ -34,12 +37,13 @@ MAX_NONFINITE = 20
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, on what, and where its work lies."""
+    """What is trained, on what, where its work lies, and what FID is taken with, if it is."""
 
     trainset: Path
     work: Path
     model: ModelConfig
     seed: int
+    inception: Path | None = None
 
 
 def learning_rate(images: int, settings: OptimiserConfig) -> float:
@@ -236,15 +240,22 @@ def run(job: Job, ranks: Ranks, stop: StopRequest) -> bool:
 
 def _clerk(job: Job, learner: Learner, trainset: Trainset) -> Clerk:
     device = learner.ranks.device
-    validation = Validation.draw(trainset, job.model, learner.transform, job.seed, device)
     peak = peak_flops(device, job.model.optimiser.precision)
     flops = (training_flops(learner.network), peak * learner.ranks.world) if peak else None
-    return Clerk(
-        job.work,
-        job.model.optimiser,
-        learner.at,
-        learner.state,
-        learner.predict_ema,
-        validation,
-        flops,
-    )
+    checks = _checks(job, learner, trainset)
+    return Clerk(job.work, job.model.optimiser, learner.at, learner.state, checks, flops)
+
+
+def _checks(job: Job, learner: Learner, trainset: Trainset) -> list[Check]:
+    """Return the validations that the recipe asks for and the validation images allow."""
+    settings, device, checks = job.model.optimiser, learner.ranks.device, []
+    validation = Validation.draw(trainset, job.model, learner.transform, job.seed, device)
+    if validation is not None:
+        measure = functools.partial(validation.losses, learner.predict_ema)
+        checks.append(Check("validation", settings.validate_every, measure))
+    averaged = Model(learner.ema, learner.transform, job.model.objective)
+    features = Inception(job.inception, device.type) if job.inception else None
+    crops = RestoredCrops.draw(trainset, job.model, averaged, job.seed, features)
+    if crops is not None:
+        checks.append(Check("restored", settings.validate_restored_every, crops.figures))
+    return checks

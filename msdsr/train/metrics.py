@@ -1,14 +1,14 @@
-"""The training's diary: metrics.jsonl always, TensorBoard when it is installed."""
+"""The training's diary: metrics.jsonl always, and the curves of trackers beside it."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import math
-import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from msdsr.train.tracking import open_tracker
 
 FILE = "metrics.jsonl"
 
@@ -19,34 +19,52 @@ class Diary:
     Parameters
     ----------
     folder
-        Work folder; TensorBoard's files go to ``tensorboard/`` in it.
+        Work folder; trackers write under ``tracking/`` in it.
     images
         Images seen at the state from which the training goes on; later records are dropped, as
         they will be written again.
+    checked
+        Images seen at the last validation of each kind that the state knows of.
+    tracking
+        Names of trackers that are told the same.
     """
 
-    def __init__(self, folder: Path, images: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        images: int,
+        checked: Mapping[str, int] | None = None,
+        tracking: Sequence[str] = (),
+    ) -> None:
         self.path = folder / FILE
-        kept = [line for line in _whole_lines(self.path) if line["images"] <= images]
+        known = checked or {}
+        kept = [
+            line
+            for line in _whole_lines(self.path)
+            if line["images"] <= (images if line["kind"] == "train" else known.get(line["kind"], 0))
+        ]
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         temporary.replace(self.path)
-        self._board = _tensorboard(folder / "tensorboard", images)
+        self._trackers = [open_tracker(name, folder, images) for name in tracking]
 
     def write(self, kind: str, images: int, **values: Any) -> None:
-        """Append one record: its kind (``train`` or ``validation``), images seen, and figures."""
+        """Append one record: its kind (``train``, ``validation``, …), images seen, and figures."""
         record = {"kind": kind, "images": images, **values}
         with self.path.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(record) + "\n")
-        if self._board is not None:
-            for name, value in values.items():
-                if isinstance(value, int | float) and math.isfinite(value):
-                    self._board.add_scalar(f"{kind}/{name}", value, images)
+        curves = {
+            f"{kind}/{name}": float(value)
+            for name, value in values.items()
+            if isinstance(value, int | float) and math.isfinite(value)
+        }
+        for tracker in self._trackers:
+            tracker.write(images, curves)
 
     def close(self) -> None:
-        """Write out what TensorBoard holds back."""
-        if self._board is not None:
-            self._board.close()
+        """Write out what trackers hold back."""
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -65,14 +83,3 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return records
-
-
-def _tensorboard(folder: Path, images: int) -> Any | None:
-    """Return TensorBoard's writer, or None where it is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
-        return None
-    with warnings.catch_warnings():
-        # TensorBoard's own imports warn of its dependencies' ways, which are not ours to mend.
-        warnings.simplefilter("ignore")
-        module = importlib.import_module("torch.utils.tensorboard")
-        return module.SummaryWriter(log_dir=str(folder), purge_step=images + 1)

@@ -17,7 +17,7 @@ from msdsr.config import ObjectiveConfig
 from msdsr.diffusion.masks import draw_masks
 from msdsr.train.data import Crops, CropSampler
 
-CHOICES, NOISE, VALIDATION = 0, 1, 2
+CHOICES, NOISE, VALIDATION, RESTORED = 0, 1, 2, 3
 """Streams that never meet."""
 
 

@@ -14,6 +14,7 @@ from msdsr.train.checkpoint import Progress, read_state
 from msdsr.train.data import open_trainset, transform_of
 from msdsr.train.loop import Job
 from msdsr.train.metrics import FILE, read_metrics
+from msdsr.train.tracking import FOLDER
 
 
 def release(
@@ -34,13 +35,14 @@ def release(
     network.load_state_dict(saved["ema"])
     at = Progress(**saved["progress"])
     records = read_metrics(job.work / FILE)
-    validation = next((r for r in reversed(records) if r["kind"] == "validation"), None)
+    last = {record["kind"]: record for record in records}
     speeds = [r["images_per_s"] for r in records if r["kind"] == "train"]
     summary = {
         "trainset": trainset_identity,
         "images_seen": at.images,
         "seed": job.seed,
-        "validation": validation,
+        "validation": _untimed(last.get("validation")),
+        "restored": _untimed(last.get("restored")),
         "optimiser": job.model.optimiser.model_dump(mode="json"),
     }
     folder = job.work / "release"
@@ -48,6 +50,8 @@ def release(
     model = Model(network, transform, job.model.objective, training=summary)
     sha256 = save_model(folder, model)
     shutil.copyfile(job.work / FILE, folder / FILE)
+    if (job.work / FOLDER).exists():
+        shutil.copytree(job.work / FOLDER, folder / FOLDER, symlinks=True)
     counts = {
         "images_seen": at.images,
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -58,6 +62,13 @@ def release(
     (folder / "README.md").write_text(card, encoding="utf-8")
     measured = {
         "images_per_s": round(sum(speeds) / len(speeds), 2) if speeds else None,
-        "validation": validation,
+        "validation": last.get("validation"),
+        "restored": last.get("restored"),
+        "validation_seconds": round(sum(r.get("seconds", 0.0) for r in records), 1),
     }
     return folder, counts, measured
+
+
+def _untimed(record: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return a record of the diary without what differs from run to run."""
+    return record and {name: value for name, value in record.items() if name != "seconds"}

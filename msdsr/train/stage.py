@@ -10,7 +10,7 @@ import torch
 
 from msdsr.config import ModelConfig
 from msdsr.diffusion.device import choose_device
-from msdsr.errors import Stopped, UserError
+from msdsr.errors import Stopped, UserError, require_file
 from msdsr.manifest import Manifest, identity
 from msdsr.train.checkpoint import newest_state
 from msdsr.train.clerk import STATES
@@ -20,10 +20,16 @@ from msdsr.train.loop import Job, run
 from msdsr.train.release import release
 from msdsr.volume import Work
 
-ALGORITHM = 1
+ALGORITHM = 2
 
-NOT_PLANNED = ("micro_batch", "compile", "checkpoint_minutes", "keep_checkpoints")
-"""Settings that change how a training runs, not what it is: they may change on a resume."""
+FETCH = "`msdsr fetch inception` fetches it; without --inception there is no FID"
+
+NOT_PLANNED = (
+    *("micro_batch", "compile", "checkpoint_minutes", "keep_checkpoints", "tracking"),
+    *("validate_every", "validate_restored_every", "restored_crops", "restored_steps"),
+)
+"""Settings that change how a training runs and is watched, not what it is: they may change on a
+resume."""
 
 
 def train(
@@ -35,6 +41,7 @@ def train(
     seed: int,
     device: str = "auto",
     gpus: int = 0,
+    inception: str | Path | None = None,
     budget_seconds: float | None = None,
 ) -> Manifest:
     """Train a model, or go on with the training that an earlier call left.
@@ -46,7 +53,8 @@ def train(
     out
         Folder of the released model: ``config.json`` and safetensors (which
         ``diffusers.UNet2DModel.from_pretrained`` reads too), ``msdsr.json``, ``README.md`` (the
-        model card) and ``metrics.jsonl``. Its manifest stands beside it.
+        model card), ``metrics.jsonl`` and the curves in ``tracking/``. Its manifest stands beside
+        it.
     work
         Work folder with the resume states, on the same file system as ``out``.
     model
@@ -58,6 +66,8 @@ def train(
     gpus
         GPUs of this machine to train on, one process each (with ``cpu``: that many processes); 0
         is one process. It may change from one attempt to the next.
+    inception
+        TorchScript file of the Inception network: restored validation crops then get their FID.
     budget_seconds
         Wall-clock time of this attempt; before it ends all is saved and `Stopped` raised.
 
@@ -78,7 +88,8 @@ def train(
     inputs = {"trainset": identity(trainset)}
     plan = _plan(inputs, model, seed)
     with Work(work, plan) as at:
-        job = Job(Path(trainset), at.path, model, seed)
+        network = None if inception is None else require_file(inception, FETCH)
+        job = Job(Path(trainset), at.path, model, seed, network)
         if ranks == 1:
             with StopRequest(deadline).listening() as stop, joined(kind) as alone:
                 finished = run(job, alone, stop)

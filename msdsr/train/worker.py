@@ -29,7 +29,8 @@ def main(description: Path) -> int:
     values = json.loads(description.read_text(encoding="utf-8"))
     work = Path(values["work"])
     model = ModelConfig.model_validate(values["model"])
-    job = Job(Path(values["trainset"]), work, model, values["seed"])
+    inception = Path(values["inception"]) if values["inception"] else None
+    job = Job(Path(values["trainset"]), work, model, values["seed"], inception)
     status = work / STATUS / f"{int(os.environ['RANK']):04d}.json"
     with StopRequest(values["deadline"], work / STOP).listening() as stop:
         try:

@@ -20,7 +20,7 @@ from msdsr.train import train
 from msdsr.train.metrics import Diary, read_metrics
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-TIMED = ("images_per_s",)
+TIMED = ("images_per_s", "seconds")
 
 
 def outcome(folder):
@@ -64,18 +64,21 @@ def terminate():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_ten_steps_sigterm_and_ten_steps_are_twenty(go, recipe, tmp_path, whole, monkeypatch):
+def test_a_hundred_steps_sigterm_and_a_hundred_are_two_hundred(go, recipe, tmp_path, monkeypatch):
+    model = recipe(images=2 * 200, batch=2, micro_batch=2, validate_every=200)
     before = signal.getsignal(signal.SIGTERM)
-    at_step(monkeypatch, 10, terminate)
+    go(tmp_path / "whole", model)
+    parts = tmp_path / "parts"
+    at_step(monkeypatch, 100, terminate)
     with pytest.raises(Stopped):
-        go(tmp_path, recipe())
+        go(parts, model)
     assert signal.getsignal(signal.SIGTERM) is before
-    assert not (tmp_path / "model").exists()
-    states = [p.name for p in (tmp_path / "work" / "states").glob("*.pt")]
-    assert states in (["state-000000000080.pt"], ["state-000000000088.pt"])
-    go(tmp_path, recipe())
-    assert outcome(tmp_path) == whole
-    assert not (tmp_path / "work").exists()
+    assert not (parts / "model").exists()
+    newest = max(p.name for p in (parts / "work" / "states").glob("*.pt"))
+    assert newest in ("state-000000000200.pt", "state-000000000202.pt")
+    go(parts, model)
+    assert outcome(parts) == outcome(tmp_path / "whole")
+    assert not (parts / "work").exists()
 
 
 def test_a_resume_may_take_smaller_micro_batches(go, recipe, tmp_path, whole, monkeypatch):
@@ -247,6 +250,7 @@ def test_the_release(go, recipe, tmp_path, trainset):
         WEIGHTS,
         "metrics.jsonl",
         "msdsr.json",
+        "tracking",
     ]
     ours = load_model(folder)
     theirs = UNet2DModel.from_pretrained(folder, use_safetensors=True).eval()

@@ -33,7 +33,13 @@ CONFIG = {
                 "attention_head_dim": 8,
                 "norm_num_groups": 4,
             },
-            "optimiser": {"images": 64, "batch": 16, "micro_batch": 16, "validate_every": 32},
+            "optimiser": {
+                "images": 64,
+                "batch": 16,
+                "micro_batch": 16,
+                "validate_every": 32,
+                "restored_crops": 4,
+            },
         }
     },
     "phantom": PHANTOM,

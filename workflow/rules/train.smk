@@ -6,6 +6,7 @@ rule train_model:
         trainset="results/models/{model}/trainset.zarr",
         index="results/models/{model}/trainset.parquet",
         manifest="results/models/{model}/trainset.json",
+        inception=INCEPTION,
     output:
         model=directory("results/models/{model}/model"),
         manifest=ensure("results/models/{model}/model.json", non_empty=True),
@@ -21,7 +22,7 @@ rule train_model:
         runtime=1440,
         gpu=1,
     params:
-        algorithm=1,
+        algorithm=2,
         settings=model_settings,
         seed=CONFIG.seed,
         work="results/.work/models/{model}/train",
@@ -30,4 +31,5 @@ rule train_model:
     shell:
         "msdsr train {input.trainset} {output.model} --model {params.settings:q}"
         " --seed {params.seed} --work {params.work} --device auto"
-        " --gpus {resources.gpu} --budget-minutes {resources.runtime} > {log} 2>&1"
+        " --gpus {resources.gpu} --budget-minutes {resources.runtime}"
+        " --inception {input.inception:q} > {log} 2>&1"
