@@ -188,23 +188,35 @@ def superresolve(
     model: Annotated[Path | None, typer.Option(help="Folder of the model (msdsr).")] = None,
     seed: Seed = 0,
     device: Device = "auto",
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs of this machine to work on.")] = 0,
+    part: Annotated[
+        str | None, typer.Option(help="Restore this part of the blocks alone, such as 2/3.")
+    ] = None,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Publish what all parts have restored.")
+    ] = False,
     settings: Settings = "{}",
 ) -> None:
     """Fill the missing planes of a volume; acquired planes stay bit for bit."""
+    from msdsr.superresolve import Part, superresolve_part
     from msdsr.superresolve import superresolve as run
 
-    manifest = run(
-        volume,
-        out,
-        work,
-        method=method,
-        factor=parse_factor(factor),
-        model=model,
-        seed=seed,
-        device=device,
-        settings=parse_settings(SuperresolveConfig, settings),
-    )
-    close(manifest, out)
+    options: dict[str, Any] = {
+        "method": method,
+        "factor": parse_factor(factor),
+        "model": model,
+        "seed": seed,
+        "device": device,
+        "gpus": gpus,
+        "settings": parse_settings(SuperresolveConfig, settings),
+    }
+    if part is None:
+        close(run(volume, out, work, finish=finish, **options), out)
+        return
+    if finish:
+        raise UserError("--finish", "given with --part", "one of them", "finish after all parts")
+    done = superresolve_part(volume, out, work, Part.parse(part), **options)
+    typer.echo(f"superresolve: part {done.part.name}, {done.blocks} of {done.blocks_of_all} blocks")
 
 
 @app.command()

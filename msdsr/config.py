@@ -303,10 +303,12 @@ class SuperresolveConfig(Section):
         default=40, description="Distance between the lateral tiles of a slice (pixels)."
     )
     batch: Count = Field(default=64, description="Tiles the network sees at a time.")
-    block: Count = Field(
-        default=1024,
+    block: Count | Literal["auto"] = Field(
+        default="auto",
         description="Side in Y and X of the block that is restored at a time, without its halo "
-        "(pixels). Rounded up to whole shards.",
+        "(pixels), rounded up to whole shards; `auto`: the whole slide if it fits half of the "
+        "GPU's free memory (on a CPU: 2 GB), else the largest of its halves, thirds, … that fits. "
+        "The result depends on where blocks meet, so it is chosen once a slide and kept.",
     )
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """Filling the missing planes of a volume."""
 
-from msdsr.superresolve.superresolve import superresolve
+from msdsr.superresolve.blocks import Part
+from msdsr.superresolve.superresolve import PartDone, superresolve, superresolve_part
 
-__all__ = ["superresolve"]
+__all__ = ["Part", "PartDone", "superresolve", "superresolve_part"]

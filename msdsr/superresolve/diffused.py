@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +12,14 @@ from numpy.typing import NDArray
 
 from msdsr.diffusion.denoiser import NetworkDenoiser, Precision, noise_levels
 from msdsr.diffusion.network import Model
-from msdsr.progress import Bar
 from msdsr.superresolve.engine import Block, Tiling, Walk, count_walk, restore
 from msdsr.superresolve.plan import Task
 from msdsr.superresolve.voxels import read_acquired, to_dtype
+from msdsr.superresolve.watch import Watch
 from msdsr.volume import Region, acquired_rows
+
+COPIES = 9
+"""Float32 volumes of a block that are there at the same moment, at most."""
 
 
 class Diffused:
@@ -52,13 +56,18 @@ class Diffused:
             for region in regions
         )  # fmt: skip
 
-    def restore(self, region: Region, bar: Bar) -> NDArray[Any]:
+    def memory(self, region: Region) -> int:
+        """Return the bytes of a block with its halo: x_t, what is known, noise, x0 and so on."""
+        voxels = math.prod(self._padded(self._halo(region)).shape)
+        return COPIES * 4 * voxels * len(self.model.transform.model_channels)
+
+    def restore(self, region: Region, watch: Watch) -> NDArray[Any]:
         """Return all planes of a region in the volume's dtype, acquired ones bit for bit."""
         outer = self._halo(region)
         acquired = read_acquired(self.task.acquired, outer)
         block = self._block(acquired, outer)
         mode = self.task.settings.mode
-        restored = restore(self.denoiser, block, mode, self.walk, self.tiling, bar.advance)
+        restored = restore(self.denoiser, block, mode, self.walk, self.tiling, watch.advance)
         raw = self.model.transform.inverse(self._crop(restored, outer, region), channel_axis=0)
         voxels = to_dtype(raw.cpu().numpy(), self.task.target.dtype)
         rows = acquired_rows(acquired.shape[1], self.task.factor)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from msdsr.progress import Bar
+from msdsr.superresolve.watch import Watch
 from msdsr.volume import Region
 
 
@@ -26,14 +26,18 @@ class Filler(Protocol):
         """Return how many units the restoration of some regions takes."""
         ...
 
-    def restore(self, region: Region, bar: Bar) -> NDArray[Any]:
-        """Return all planes of a region, and advance the bar by its `cost`.
+    def memory(self, region: Region) -> int:
+        """Return the most bytes that restoring a region takes, beside those of a network."""
+        ...
+
+    def restore(self, region: Region, watch: Watch) -> NDArray[Any]:
+        """Return all planes of a region, and let the watch count its `cost`.
 
         Parameters
         ----------
         region
             Whole shards of the output volume, all of z.
-        bar
+        watch
             Counts units.
 
         Returns

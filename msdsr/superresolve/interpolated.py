@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from msdsr.config import Interpolation
-from msdsr.progress import Bar
 from msdsr.superresolve.plan import Task
 from msdsr.superresolve.voxels import read_acquired
+from msdsr.superresolve.watch import Watch
 from msdsr.volume import Region
 from msdsr.volume.interpolate import interpolate
 
@@ -27,9 +28,14 @@ class Interpolated:
         """Return the number of regions."""
         return len(regions)
 
-    def restore(self, region: Region, bar: Bar) -> NDArray[Any]:
+    def memory(self, region: Region) -> int:
+        """Return the bytes of a region's planes, read and made, with float32 copies of some."""
+        voxels = self.task.target.shape[0] * math.prod(region.shape)
+        return voxels * (2 * self.task.target.dtype.itemsize + 4)
+
+    def restore(self, region: Region, watch: Watch) -> NDArray[Any]:
         """Return all planes of a region."""
         acquired = read_acquired(self.task.acquired, region)
         voxels = interpolate(acquired, self.task.factor, self.method)
-        bar.advance()
+        watch.advance()
         return voxels

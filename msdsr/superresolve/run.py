@@ -1,20 +1,102 @@
-"""Filling a volume block by block, with a ledger of what is done."""
+"""Restoring blocks one after another, with a ledger of what is done."""
 
 from __future__ import annotations
 
-from msdsr.progress import progress
+import resource
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from msdsr.errors import UserError
 from msdsr.superresolve.filler import Filler
-from msdsr.superresolve.plan import Task
-from msdsr.volume import StoreWriter, Work
+from msdsr.superresolve.watch import Watch
+from msdsr.volume import Helper, Region, StoreWriter, Work
+
+CLAIM_SECONDS = 60.0
+"""How long to wait for a block that another process holds, if nobody else ought to."""
 
 
-def fill(task: Task, filler: Filler, writer: StoreWriter, job: Work) -> int:
-    """Fill the blocks that the ledger does not have; return the units of work this took."""
-    done = job.done()
-    left = [b for b in writer.grid.blocks(task.settings.block) if b.key not in done]
-    total = filler.cost(left)
-    with progress(f"superresolve {task.target.name}", total, filler.unit) as bar:
-        for region in left:
-            writer.write(region, filler.restore(region, bar))
-            job.record(region.key)
-    return total
+def restore_blocks(
+    blocks: Sequence[Region],
+    filler: Filler,
+    writer: StoreWriter,
+    place: Work | Helper,
+    watch: Watch,
+    device: torch.device,
+    *,
+    shared: bool = False,
+) -> int:
+    """Restore the blocks that no ledger has; return how many.
+
+    A block is restored under a lock of its own, so no shard ever has two writers, and it is
+    recorded after its voxels are on the disk.
+
+    Parameters
+    ----------
+    blocks
+        In the order of work.
+    filler, writer
+        What makes voxels, and what takes them.
+    place
+        The work folder, or this process's place in it.
+    watch
+        Follows the work.
+    device
+        Where the arithmetic runs, for the record.
+    shared
+        Leave out blocks that another process holds: it is a worker on the same blocks.
+
+    Raises
+    ------
+    UserError
+        When another process holds a block, and ``shared`` is false.
+    Stopped
+        When this process was asked to stop.
+    """
+    count = 0
+    for region in blocks:
+        watch.check()
+        with place.claim(region.key) as claim:
+            if not claim.acquire(patience=0 if shared else CLAIM_SECONDS):
+                if shared:
+                    continue
+                raise UserError(
+                    f"{place.path}, block {region.key}",
+                    "another process restores it",
+                    "one process a part",
+                    "give all processes the same number of parts",
+                )
+            if region.key in place.done():
+                continue
+            _restore_block(region, filler, writer, place, watch, device)
+            count += 1
+    return count
+
+
+def _restore_block(
+    region: Region,
+    filler: Filler,
+    writer: StoreWriter,
+    place: Work | Helper,
+    watch: Watch,
+    device: torch.device,
+) -> None:
+    began, units = time.monotonic(), watch.units
+    writer.write(region, filler.restore(region, watch))
+    figures: dict[str, Any] = {
+        filler.unit: watch.units - units,
+        "seconds": round(time.monotonic() - began, 3),
+        "device": str(device),
+        "peak_host_mb": peak_host_mb(),
+    }
+    if device.type == "cuda":
+        figures["peak_device_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)
+    place.record(region.key, **figures)
+
+
+def peak_host_mb() -> int:
+    """Return the most memory that this process has had so far (MB = 10⁶ bytes)."""
+    # Linux counts in KiB.
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import resource
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal
 
-from msdsr.config import Interpolation, SuperresolveConfig
+import torch
+
+from msdsr.config import SuperresolveConfig
 from msdsr.diffusion.device import choose_device
-from msdsr.diffusion.network import Model, load_model
 from msdsr.errors import UserError
-from msdsr.manifest import Manifest, identity
-from msdsr.superresolve.diffused import Diffused
-from msdsr.superresolve.filler import Filler
-from msdsr.superresolve.interpolated import Interpolated
-from msdsr.superresolve.plan import ALGORITHM, Task, plan_task, warnings_of
-from msdsr.superresolve.run import fill
-from msdsr.volume import Work, auto_factor, create_store, read_spec
+from msdsr.manifest import Manifest
+from msdsr.progress import progress
+from msdsr.superresolve.blocks import Part, settle_side
+from msdsr.superresolve.plan import ALGORITHM, warnings_of
+from msdsr.superresolve.request import Prepared, Request
+from msdsr.superresolve.run import peak_host_mb, restore_blocks
+from msdsr.superresolve.watch import Stop, Watch
+from msdsr.superresolve.workers import restore_with_workers, worker_count
+from msdsr.volume import Region, StoreWriter, Work, create_store
 from msdsr.volume.store import volume_counts
 
-INTERPOLATIONS = get_args(Interpolation)
-NETWORK_METHODS = ("msdsr",)
-METHODS = (*NETWORK_METHODS, *INTERPOLATIONS)
+SHARD_MB = 64.0
+"""Small shards: a block is made of whole ones, and its memory grows with them."""
+
+
+@dataclass(frozen=True)
+class PartDone:
+    """What a part has come to."""
+
+    part: Part
+    blocks: int
+    blocks_of_all: int
 
 
 def superresolve(
@@ -35,6 +47,8 @@ def superresolve(
     model: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
+    gpus: int = 0,
+    finish: bool = False,
 ) -> Manifest:
     """Fill the missing planes of a volume and publish the result as a store.
 
@@ -50,7 +64,7 @@ def superresolve(
     method
         ``msdsr``, ``nearest``, ``linear`` or ``cubic``.
     factor
-        s, 2 to 8, or ``auto``: what makes the voxels as near to cubes as a whole number can.
+        s, 2 to 8, or ``auto``: the slide's z/xy ratio, to the nearest whole number.
     settings
         Mode, steps, tiles.
     model
@@ -59,70 +73,150 @@ def superresolve(
         The result is a function of it.
     device
         ``auto``, ``cpu`` or ``cuda``.
+    gpus
+        GPUs of this machine to work on, one process each (with ``cpu``: that many processes); 0 is
+        this process alone. The result is the same.
+    finish
+        Restore nothing: all blocks must have been restored by `superresolve_part`.
 
     Raises
     ------
     UserError
-        When the volume has too few planes, its channels are not the model's, or a choice is
-        unknown.
+        When the volume has too few planes, its channels are not the model's, a choice is unknown,
+        or, with ``finish``, blocks are missing.
+    Stopped
+        After SIGTERM; call again to go on.
     """
-    volume, out = Path(volume), Path(out)
-    network = _network(method, model, device)
-    if factor == "auto":
-        factor = auto_factor(read_spec(volume).voxel, volume)
-    task = plan_task(volume, method, factor, settings, seed, network)
-    inputs = {"volume": identity(volume)}
-    if network is not None:
-        inputs["weights"] = network.weights_sha256
-    values = {**settings.model_dump(mode="json"), "method": method, "factor": factor}
-    plan = {"stage": "superresolve", "algorithm": ALGORITHM, "inputs": inputs,
-            "settings": values, "seed": seed}  # fmt: skip
-    warnings = warnings_of(task, network)
-    filler = filler_of(task, network)
-    with Work(work, plan) as job:
-        writer = create_store(job.path / out.name, task.target, resume=True)
-        units = fill(task, filler, writer, job)
-        writer.finish()
-        seconds = job.seconds()
-        return job.publish_product(
-            job.path / out.name,
-            out,
-            Manifest(
-                stage="superresolve",
-                algorithm=ALGORITHM,
-                inputs=inputs,
-                settings=values,
-                seed=seed,
-                device=str(network.device) if network else "cpu",
-                counts={**volume_counts(task.target), **task.counts()},
-                measured=_measured(filler, units, seconds),
-                warnings=warnings,
-            ),
+    request = Request(
+        Path(volume), method, factor, settings, None if model is None else Path(model), seed
+    )
+    kind = choose_device(device)
+    alone = finish or worker_count(kind, gpus) == 1
+    ready = request.prepare(kind if alone else torch.device("cpu"))
+    with Work(work, ready.plan) as job:
+        stage = _Stage(ready, job, Path(out).name, kind)
+        if finish:
+            stage.require_all()
+        else:
+            stage.restore(stage.blocks, gpus)
+        stage.writer.finish()
+        return job.publish_product(stage.writer.path, Path(out), stage.manifest())
+
+
+def superresolve_part(
+    volume: str | Path,
+    out: str | Path,
+    work: str | Path,
+    part: Part,
+    *,
+    method: str,
+    factor: int | Literal["auto"],
+    settings: SuperresolveConfig,
+    model: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    gpus: int = 0,
+) -> PartDone:
+    """Restore one part of a volume's blocks; `superresolve` with the same arguments publishes all.
+
+    Parts may run at the same time, on any nodes that share the file system, and in any order. See
+    `superresolve` for the other parameters.
+
+    Raises
+    ------
+    UserError
+        As `superresolve`; or when this part is being worked on.
+    Stopped
+        After SIGTERM; call again to go on.
+    """
+    request = Request(
+        Path(volume), method, factor, settings, None if model is None else Path(model), seed
+    )
+    kind = choose_device(device)
+    alone = worker_count(kind, gpus) == 1
+    ready = request.prepare(kind if alone else torch.device("cpu"))
+    with Work(work, ready.plan, part.name) as job:
+        stage = _Stage(ready, job, Path(out).name, kind)
+        mine = part.of(stage.blocks)
+        stage.restore(mine, gpus)
+        return PartDone(part, len(mine), len(stage.blocks))
+
+
+class _Stage:
+    """The work on one volume: its unfinished store, its blocks, its figures."""
+
+    def __init__(self, ready: Prepared, job: Work, name: str, kind: torch.device) -> None:
+        self.ready, self.job, self.kind = ready, job, kind
+        task = ready.task
+        with job.preparing():
+            self.writer: StoreWriter = create_store(
+                job.path / name, task.target, shard_mb=SHARD_MB, resume=True
+            )
+            self.side = settle_side(
+                job.path, task.settings.block, self.writer.grid, ready.filler, kind
+            )
+        self.blocks = list(self.writer.grid.blocks(self.side))
+
+    def missing(self, blocks: Sequence[Region]) -> list[Region]:
+        """Return the blocks that are not restored yet."""
+        done = self.job.done()
+        return [block for block in blocks if block.key not in done]
+
+    def require_all(self) -> None:
+        """Refuse to go on when blocks are missing."""
+        missing = self.missing(self.blocks)
+        if missing:
+            raise UserError(
+                self.job.path,
+                f"{len(missing)} of {len(self.blocks)} blocks are not restored",
+                "all of them",
+                "run the parts that are missing, or the command without --finish",
+            )
+
+    def restore(self, blocks: Sequence[Region], gpus: int) -> None:
+        """Restore the blocks that are missing, in this process or with workers."""
+        missing, filler = self.missing(blocks), self.ready.filler
+        total = filler.cost(missing)
+        label = f"superresolve {self.ready.task.target.name}"
+        if self.job.part is not None:
+            label += f", part {self.job.part}"
+        with Stop().listening() as stop, progress(label, total, filler.unit) as bar:
+            count = min(worker_count(self.kind, gpus), len(missing))
+            if count > 1:
+                restore_with_workers(
+                    self.ready.request, self.job, self.writer.path, self.side, missing,
+                    self.kind, count, bar.advance, stop,
+                )  # fmt: skip
+                return
+            watch = Watch(bar.advance, stop)
+            restore_blocks(missing, filler, self.writer, self.job, watch, self.kind)
+
+    def manifest(self) -> Manifest:
+        """Return the record of the finished volume."""
+        ready = self.ready
+        done = self.job.done()
+        notes = [done[block.key] for block in self.blocks]
+        return Manifest(
+            stage="superresolve",
+            algorithm=ALGORITHM,
+            inputs=ready.inputs,
+            settings={**ready.settings, "block": self.side},
+            seed=ready.request.seed,
+            device=", ".join(sorted({str(note["device"]) for note in notes})),
+            counts={**volume_counts(ready.task.target), **ready.task.counts()},
+            measured=_measured(notes, self.job.seconds()),
+            warnings=warnings_of(ready.task, ready.network),
         )
 
 
-def _network(method: str, model: str | Path | None, device: str) -> Model | None:
-    """Return the model of a method that needs one."""
-    if method not in METHODS:
-        raise UserError("--method", repr(method), ", ".join(METHODS))
-    if method not in NETWORK_METHODS:
-        return None
-    if model is None:
-        raise UserError("--model", "missing", "the folder of a model", f"method {method} needs one")
-    return load_model(model, choose_device(device))
-
-
-def filler_of(task: Task, network: Model | None) -> Filler:
-    """Return what fills the planes of a task by its method."""
-    if network is not None:
-        return Diffused(task, network)
-    return Interpolated(task, cast("Interpolation", task.method))
-
-
-def _measured(filler: Filler, units: int, seconds: float) -> dict[str, Any]:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    measured: dict[str, Any] = {"tiles": units if filler.unit == "tiles" else 0}
-    measured["peak_host_mb"] = round(peak)
-    if measured["tiles"]:
-        measured["tiles_per_second"] = round(units / max(seconds, 1e-9), 1)
+def _measured(notes: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """Return what the blocks took, all processes together."""
+    tiles = sum(int(note.get("tiles", 0)) for note in notes)
+    host = max([peak_host_mb(), *(int(note["peak_host_mb"]) for note in notes)])
+    measured: dict[str, Any] = {"blocks": len(notes), "tiles": tiles, "peak_host_mb": host}
+    if tiles:
+        measured["tiles_per_second"] = round(tiles / max(seconds, 1e-9), 1)
+    device = max((int(note.get("peak_device_mb", 0)) for note in notes), default=0)
+    if device:
+        measured["peak_device_mb"] = device
     return measured

@@ -10,7 +10,7 @@ from msdsr.volume.geometry import (
     keep_every,
     output_planes,
 )
-from msdsr.volume.resume import Work
+from msdsr.volume.resume import Helper, Work
 from msdsr.volume.store import (
     StoreWriter,
     VolumeSpec,
@@ -21,6 +21,7 @@ from msdsr.volume.store import (
 )
 
 __all__ = [
+    "Helper",
     "Region",
     "ShardGrid",
     "StoreWriter",

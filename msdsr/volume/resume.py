@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-
-from filelock import FileLock, Timeout
 
 from msdsr.errors import UserError
 from msdsr.manifest import (
@@ -21,10 +19,15 @@ from msdsr.manifest import (
     write_manifest,
     write_text_atomically,
 )
+from msdsr.volume.ledger import Entry, Ledger
+from msdsr.volume.locks import Lock
 from msdsr.volume.store import replace_path
 
 PUBLISHING = "publishing"
 ATTEMPT = "attempt"
+LOCKS = "locks"
+ENTRY_SECONDS = 600.0
+"""Longest wait for another process that is just preparing the same folder."""
 
 
 class Work:
@@ -37,48 +40,74 @@ class Work:
     plan
         What the work depends on: inputs, settings, weights, algorithm number. Work that was done
         under another plan is set aside, never mixed in.
+    part
+        Name of the part of the work that this process does; processes of different parts may be in
+        the folder at a time, on any node. None: all of it, alone.
 
     Raises
     ------
     UserError
-        When another process works on it.
+        When another process works on it, or on this part of it.
 
     Notes
     -----
     A key is recorded in the ledger only after what it stands for is on the disk; work between two
-    records is done again after a kill. The lock is the operating system's, so it falls with the
-    process that held it.
+    records is done again after a kill. Every part has a ledger of its own, and so has every helper
+    process (`Helper`); `done` joins them. The locks are the operating system's, so they fall with
+    the process that held them.
     """
 
-    def __init__(self, path: str | Path, plan: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | Path, plan: Mapping[str, Any], part: str | None = None) -> None:
         self.path = Path(path)
         self.plan = dict(plan)
+        self.part = part
         self._hash = fingerprint(self.plan)
-        self._lock = FileLock(self.path.with_name(f"{self.path.name}.lock"))
+        self._lock = Lock(self.path.with_name(f"{self.path.name}.lock"))
+        self._entry = Lock(self.path.with_name(f"{self.path.name}.entry.lock"))
+        self._part_lock = Lock(self.path / LOCKS / f"part-{part}.lock")
+        name = "ledger.jsonl" if part is None else f"ledger.part-{part}.jsonl"
+        self._ledger = Ledger(self.path / name)
         self._start = time.monotonic()
-        self._done: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(
-                self.path,
-                "another process works here",
-                "one process a work folder",
-                "wait for it, or stop it",
-            ) from None
-        self._set_aside_other_plans()
-        self.path.mkdir(exist_ok=True)
-        if not self._plan_file.exists():
-            record = {"hash": self._hash, "plan": self.plan}
-            write_text_atomically(self._plan_file, json.dumps(record, indent=2, default=str) + "\n")
-        self._done = self._read_ledger()
-        if PUBLISHING in self._done:
-            self._take_back(self._done.pop(PUBLISHING)["products"])
+        with self.preparing():
+            try:
+                self._enter()
+            except BaseException:
+                self._let_go()
+                raise
         self._start = time.monotonic()
         return self
+
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Hold the door while something is made that all parts share, such as an empty store.
+
+        Parts may be started at the same moment; inside the ``with`` block there is one at a time.
+        """
+        if not self._entry.acquire(patience=ENTRY_SECONDS):
+            raise self._refusal(self.path)
+        try:
+            yield
+        finally:
+            self._entry.release()
+
+    def _enter(self) -> None:
+        same = self._found_plan() == self._hash
+        shared = same and self.part is not None
+        if not self._lock.acquire(shared=shared):
+            raise self._refusal(self.path)
+        if not same:
+            self._set_aside()
+        (self.path / LOCKS).mkdir(parents=True, exist_ok=True)
+        if not same:
+            record = {"hash": self._hash, "plan": self.plan}
+            write_text_atomically(self._plan_file, json.dumps(record, indent=2, default=str) + "\n")
+        if self.part is None:
+            self._undo_publication()
+            return
+        if not (self._lock.acquire(shared=True) and self._part_lock.acquire()):
+            raise self._refusal(f"{self.path}, part {self.part}")
 
     def __exit__(
         self,
@@ -88,84 +117,94 @@ class Work:
     ) -> None:
         if self.path.exists():
             self.record(ATTEMPT, seconds=time.monotonic() - self._start)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._part_lock.release()
         self._lock.release()
+
+    @staticmethod
+    def _refusal(where: str | Path) -> UserError:
+        return UserError(
+            where,
+            "another process works here",
+            "one process a work folder, or a part of it",
+            "wait for it, or stop it",
+        )
 
     @property
     def _plan_file(self) -> Path:
         return self.path / "plan.json"
 
-    @property
-    def _ledger_file(self) -> Path:
-        return self.path / "ledger.jsonl"
-
-    def _set_aside_other_plans(self) -> None:
-        if not self.path.exists():
-            return
+    def _found_plan(self) -> str | None:
         try:
-            found = json.loads(self._plan_file.read_text(encoding="utf-8"))["hash"]
+            return str(json.loads(self._plan_file.read_text(encoding="utf-8"))["hash"])
         except (FileNotFoundError, json.JSONDecodeError, KeyError):
-            found = None
-        if found == self._hash:
-            return
-        aside = self.path.with_name(f"{self.path.name}.stale")
-        shutil.rmtree(aside, ignore_errors=True)
-        self.path.rename(aside)
+            return None
 
-    def _read_ledger(self) -> dict[str, dict[str, Any]]:
-        done: dict[str, dict[str, Any]] = {}
-        if not self._ledger_file.exists():
-            return done
-        with self._ledger_file.open("r+b") as handle:
-            end = 0
-            for line in handle:
-                try:
-                    entry = json.loads(line)
-                except json.JSONDecodeError:
-                    break
-                if not line.endswith(b"\n"):
-                    break
-                end += len(line)
-                key = entry.pop("key")
-                if key == ATTEMPT:
-                    entry["seconds"] += done.get(key, {}).get("seconds", 0.0)
-                done[key] = entry
-            # A kill can tear the last line; what follows must start on a line of its own.
-            handle.truncate(end)
-        return done
+    def _set_aside(self) -> None:
+        if self.path.exists():
+            aside = self.path.with_name(f"{self.path.name}.stale")
+            shutil.rmtree(aside, ignore_errors=True)
+            self.path.rename(aside)
 
-    def done(self) -> dict[str, dict[str, Any]]:
-        """Return what was recorded, by key."""
-        return {key: info for key, info in self._done.items() if key != ATTEMPT}
+    def _entries(self) -> list[tuple[str, Entry]]:
+        """Return the entries of all ledgers."""
+        files = sorted(self.path.glob("ledger*.jsonl"))
+        return [entry for file in files for entry in Ledger(file).read()]
+
+    def done(self) -> dict[str, Entry]:
+        """Return what was recorded by any process, by key."""
+        return {key: info for key, info in self._entries() if key != ATTEMPT}
 
     def record(self, key: str, **info: Any) -> None:
         """Append one finished key to the ledger and force it to the disk."""
-        line = json.dumps({"key": key, **info}, default=str) + "\n"
-        with self._ledger_file.open("a", encoding="utf-8") as handle:
-            handle.write(line)
-            handle.flush()
-            os.fsync(handle.fileno())
-        self._done[key] = info
+        self._ledger.append(key, **info)
+
+    def claim(self, key: str) -> Lock:
+        """Return the lock that a process holds while it works on a key."""
+        return claim(self.path, key)
 
     def seconds(self) -> float:
-        """Return the seconds spent on this plan, earlier attempts included."""
-        earlier = float(self._done.get(ATTEMPT, {}).get("seconds", 0.0))
+        """Return the seconds spent on this plan, earlier attempts and all parts included."""
+        earlier = sum(float(info["seconds"]) for key, info in self._entries() if key == ATTEMPT)
         return earlier + time.monotonic() - self._start
 
-    def _take_back(self, products: list[list[str]]) -> None:
-        """Undo a publication that was killed between two renames.
+    def _undo_publication(self) -> None:
+        """Take back a publication that was killed between two renames.
 
         A product that has gone since (Snakemake deletes outputs before it starts a job again) is
-        lost; the ledger may speak of it, so then it is emptied. What else lies in the folder stays.
+        lost; the ledgers may speak of it, so then they are emptied. What else lies in the folder
+        stays.
         """
+        begun = [info["products"] for key, info in self._entries() if key == PUBLISHING]
+        if not begun:
+            return
         lost = False
-        for source, target in products:
+        for source, target in begun[-1]:
             if not Path(source).exists() and Path(target).exists():
                 replace_path(Path(target), Path(source))
             lost = lost or not Path(source).exists()
-        if lost:
-            self._done = {k: v for k, v in self._done.items() if k == ATTEMPT}
-        lines = [json.dumps({"key": key, **info}) for key, info in self._done.items()]
-        write_text_atomically(self._ledger_file, "".join(f"{line}\n" for line in lines))
+        for file in sorted(self.path.glob("ledger*.jsonl")):
+            kept = [
+                (key, info)
+                for key, info in Ledger(file).read()
+                if key == ATTEMPT or not (lost or key == PUBLISHING)
+            ]
+            Ledger(file).rewrite(kept)
+
+    def _join_ledgers(self) -> None:
+        """Make one ledger of all.
+
+        The folder is removed after the publication, file by file; a kill then must not leave a
+        ledger that speaks of finished keys without the one that says that all was published.
+        """
+        own = self._ledger.path
+        others = [file for file in self.path.glob("ledger*.jsonl") if file != own]
+        if others:
+            self._ledger.rewrite(self._entries())
+            for file in others:
+                file.unlink()
 
     def publish(self, products: Mapping[Path, Path]) -> None:
         """Rename finished products to their final names and remove the work folder.
@@ -175,9 +214,12 @@ class Work:
         products
             From a path in the work folder to its final path, in the order of renaming.
         """
+        if self.part is not None:
+            raise ValueError("a part of a work publishes nothing")
         missing = [str(source) for source in products if not source.exists()]
         if missing:
             raise FileNotFoundError(f"to be published, but never made: {', '.join(missing)}")
+        self._join_ledgers()
         pairs = [[str(source), str(target)] for source, target in products.items()]
         self.record(PUBLISHING, products=pairs)
         for source, target in products.items():
@@ -190,3 +232,37 @@ class Work:
         record = write_manifest(source, timed)
         self.publish({source: target, record: manifest_path(target)})
         return timed
+
+
+class Helper:
+    """A process that helps the one that holds the work folder, with a ledger of its own.
+
+    Parameters
+    ----------
+    path
+        The work folder.
+    name
+        No other helper of the folder has it, now or later.
+    """
+
+    def __init__(self, path: str | Path, name: str) -> None:
+        self.path = Path(path)
+        self._ledger = Ledger(self.path / f"ledger.{name}.jsonl")
+
+    def done(self) -> dict[str, Entry]:
+        """Return what was recorded by any process, by key."""
+        found = [e for f in sorted(self.path.glob("ledger*.jsonl")) for e in Ledger(f).read()]
+        return {key: info for key, info in found if key != ATTEMPT}
+
+    def record(self, key: str, **info: Any) -> None:
+        """Append one finished key to this helper's ledger and force it to the disk."""
+        self._ledger.append(key, **info)
+
+    def claim(self, key: str) -> Lock:
+        """Return the lock that a process holds while it works on a key."""
+        return claim(self.path, key)
+
+
+def claim(path: Path, key: str) -> Lock:
+    """Return the lock of one key of a work folder."""
+    return Lock(path / LOCKS / f"{key}.lock")

@@ -97,6 +97,15 @@ class StoreWriter:
             raise UserError(path, "holds another volume", str(spec.shape), "remove it")
         self._array = array
 
+    @classmethod
+    def reopen(cls, path: str | Path, spec: VolumeSpec) -> StoreWriter:
+        """Open an unfinished store with the shards that it was made with."""
+        array = zarr.open_group(path, mode="r")["0"]
+        if not isinstance(array, zarr.Array) or array.shards is None:
+            raise UserError(path, "not an unfinished store", "a sharded array", "start again")
+        (c, z, y, x), (sc, sz, sy, sx) = array.chunks, array.shards
+        return cls(Path(path), spec, ShardGrid(spec.shape, (c, z, y, x), (sc, sz, sy, sx)))
+
     def write(self, region: Region, voxels_CZYX: NDArray[Any]) -> None:
         """Write one region of whole shards.
 

@@ -1,9 +1,14 @@
+import hashlib
+import multiprocessing
+
 import pytest
 import torch
 
-from msdsr.config import ModelConfig
+from msdsr.config import ModelConfig, SuperresolveConfig
 from msdsr.diffusion.network import Model, build_network, save_model
 from msdsr.diffusion.transform import ChannelStatistics, build_transform
+from msdsr.manifest import Manifest, write_manifest
+from msdsr.volume import VoxelSize, store, write_volume
 
 TINY = {
     "preset": "tiny",
@@ -34,3 +39,77 @@ def make_model(tmp_path_factory):
         return folder
 
     return make
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Shards of 16 × 16 pixels, so that a small slide has many; workers take them from the disk."""
+    plan = store.ShardGrid.plan
+    monkeypatch.setattr(
+        store.ShardGrid, "plan",
+        classmethod(lambda cls, shape, itemsize, *_: plan(shape, itemsize, 16, 0.001)),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def wide_slide(tmp_path, rng, small_shards):
+    """A slide of 2 planes and 2 × 3 shards, and what to restore it with in six blocks."""
+    voxels = (rng.random((2, 2, 20, 40)) * 20000 + 2000).astype("uint16")
+    path = tmp_path / "denoised.ome.zarr"
+    write_volume(path, voxels, VoxelSize(1.0, 0.5, 0.5), ("CH2", "CH3"), name="S1")
+    write_manifest(path, Manifest(stage="denoise", algorithm=1))
+    return path, SuperresolveConfig(steps=2, stride=12, batch=16, block=16)
+
+
+def bytes_of(store_path):
+    """The SHA-256 of every file of a store, by name."""
+    return {
+        str(file.relative_to(store_path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(store_path.rglob("*"))
+        if file.is_file()
+    }
+
+
+CALL = """
+import json, sys
+from pathlib import Path
+from msdsr.config import SuperresolveConfig
+from msdsr.superresolve import Part, superresolve, superresolve_part
+from msdsr.volume import store
+plan = store.ShardGrid.plan
+store.ShardGrid.plan = classmethod(lambda c, shape, itemsize, *_: plan(shape, itemsize, 16, 0.001))
+call["settings"] = SuperresolveConfig.model_validate(call["settings"])
+part = call.pop("part", None)
+if part is None:
+    superresolve(**call)
+else:
+    superresolve_part(**call, part=Part.parse(part))
+"""
+
+
+@pytest.fixture(scope="session")
+def stage_process():
+    """Start the stage, with small shards, in a process of its own within a fraction of a second.
+
+    A server that has imported everything forks them; a copy of this process itself would hang on
+    the locks of its threads.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["msdsr.superresolve", "msdsr.volume.metadata", *UNET])
+
+    def start(first="", **call):
+        call["settings"] = call["settings"].model_dump(mode="json")
+        process = context.Process(target=exec, args=(first + CALL, {"call": call}))
+        process.start()
+        return process
+
+    return start
+
+
+UNET = ["diffusers.models.unets.unet_2d", "xarray", "dask.array"]
+
+
+def ended(process):
+    """Wait for a process; its exit code, or minus the signal that killed it."""
+    process.join(60)
+    return process.exitcode
