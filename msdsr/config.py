@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from msdsr.presets import PRESETS
+from msdsr.presets import ALLOWED, Kind, recipe
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -77,34 +77,48 @@ class NetworkConfig(Section):
 class ObjectiveConfig(Section):
     """What the network sees and what it is asked for."""
 
-    data: Literal["unit", "standardised"] = Field(
+    data: Literal["unit", "standardised", "symmetric"] = Field(
         default="standardised",
-        description="Intensities in the network: raw/65536 in [0,1] as published (`unit`), or zero "
-        "mean and unit variance per channel of the training split (`standardised`).",
+        description="Intensities in the network: raw/65536 in [0,1] as published (`unit`), zero "
+        "mean and unit variance per channel of the training split (`standardised`), or "
+        "2·raw/65536 − 1 in [−1,1] (`symmetric`, as the published denoiser has it).",
     )
     derive_ch1: bool = Field(
         default=False,
         description="Give the network the published third channel CH1 = CH3 − CH2 + 5000/65536 "
         "(needs channels CH2, CH3 and `data: unit`).",
     )
-    conditioning: Literal["rows", "mask_and_rows"] = Field(
+    conditioning: Literal["rows", "mask_and_rows", "neighbours", "none"] = Field(
         default="mask_and_rows",
         description="Observed rows overwrite x_t (`rows`, as published), or also enter as extra "
-        "channels with their mask (`mask_and_rows`).",
+        "channels with their mask (`mask_and_rows`). The kinds without rows see the planes on "
+        "either side (`neighbours`) or the image alone (`none`).",
     )
-    prediction: Literal["epsilon", "v"] = Field(
+    prediction: Literal["epsilon", "v", "x0", "noise_level"] = Field(
         default="epsilon",
-        description="What the network predicts: the noise ε, or v = √ᾱ·ε − √(1−ᾱ)·x0.",
+        description="What the network predicts: the noise ε, or v = √ᾱ·ε − √(1−ᾱ)·x0 (`msdsr`, "
+        "`rscd_prior`); the image itself (`x0`: `ms_unet`, `e2e_unet`); or how noisy every pixel "
+        "is (`noise_level`: `rscd_calibrator`).",
     )
     loss_rows: Literal["all", "unobserved"] = Field(
         default="unobserved", description="Rows that enter the L1 loss; as published: all."
     )
-    masks: Literal["paper", "mixture"] = Field(
+    masks: Literal["paper", "mixture", "none"] = Field(
         default="mixture",
         description="Law of the observed rows: 28..43 of 48 masked at random places (`paper`), or "
-        "stride 2..8 with any phase 50 %, random rows 40 %, 0..4 rows 10 % (`mixture`).",
+        "stride 2..8 with any phase 50 %, random rows 40 %, 0..4 rows 10 % (`mixture`). The kinds "
+        "without rows have `none`.",
     )
     timesteps: Count = Field(default=1000, description="Diffusion steps T of the cosine schedule.")
+
+
+def refuse_unsuited(kind: Kind, objective: ObjectiveConfig) -> None:
+    """Raise a ValueError that names the first setting a kind of model cannot have."""
+    for key, allowed in ALLOWED[kind].items():
+        value = getattr(objective, key)
+        if value not in allowed:
+            some = " or ".join(str(choice) for choice in allowed)
+            raise ValueError(f"objective.{key} is {value!r}; a model of kind {kind} has {some}")
 
 
 class OptimiserConfig(Section):
@@ -168,8 +182,15 @@ class ModelConfig(Section):
         default=None,
         description="Folder of a released model (config.json and safetensors), never retrained.",
     )
+    kind: Kind = Field(
+        default="msdsr",
+        description="What is modelled: masked slice diffusion (`msdsr`); the paper's baselines, "
+        "one pass over slices with noise in the missing rows (`ms_unet`) and the plane between two "
+        "planes of a stack (`e2e_unet`); or the two parts of the denoiser RSCD, a diffusion model "
+        "of clean images (`rscd_prior`) and a judge of noise (`rscd_calibrator`).",
+    )
     preset: Literal["paper", "default", "tiny"] = Field(
-        default="default", description="Which recipe fills the keys left out below."
+        default="default", description="Which recipe of the kind fills the keys left out below."
     )
     cohorts: list[Name] = Field(
         default=[], description="Cohorts whose train slides teach the model."
@@ -185,9 +206,9 @@ class ModelConfig(Section):
     def _fill_from_preset(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        preset = PRESETS.get(values.get("preset", "default"), {})
         filled = dict(values)
-        for part, defaults in preset.items():
+        fill = recipe(str(values.get("kind", "msdsr")), str(values.get("preset", "default")))
+        for part, defaults in fill.items():
             given = filled.get(part)
             if given is None or isinstance(given, dict):
                 filled[part] = {**defaults, **(given or {})}
@@ -201,6 +222,11 @@ class ModelConfig(Section):
             raise ValueError(
                 "a model has either `path` (frozen) or `cohorts` (to learn from), not both"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _objective_suits_the_kind(self) -> Self:
+        refuse_unsuited(self.kind, self.objective)
         return self
 
 
@@ -441,6 +467,12 @@ class Config(Section):
                         f"cohorts.{name}.baseline_models.{method} is {baseline!r}, which is not in "
                         f"models ({', '.join(self.models)})"
                     )
+            kind = self.models[cohort.model].kind
+            if kind != "msdsr":
+                raise ValueError(
+                    f"cohorts.{name}.model is {cohort.model!r}, a model of kind {kind}; expected "
+                    "one of kind msdsr"
+                )
         for name, model in self.models.items():
             for known in model.cohorts:
                 if known not in self.cohorts:

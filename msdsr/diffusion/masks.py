@@ -95,7 +95,12 @@ def mixture_masks(n: int, rows: int, generator: torch.Generator) -> Tensor:
 
 
 def draw_masks(
-    law: Literal["paper", "mixture"], n: int, rows: int, generator: torch.Generator
+    law: Literal["paper", "mixture", "none"], n: int, rows: int, generator: torch.Generator
 ) -> Tensor:
-    """Return n masks by the law that the configuration names; bool, shape (n, rows)."""
+    """Return n masks by the law that the configuration names; bool, shape (n, rows).
+
+    With ``none`` nothing is observed, and nothing is drawn.
+    """
+    if law == "none":
+        return torch.zeros(n, rows, dtype=torch.bool, device=generator.device)
     return {"paper": paper_masks, "mixture": mixture_masks}[law](n, rows, generator)

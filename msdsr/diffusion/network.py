@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 from pydantic import ValidationError
@@ -21,21 +21,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from msdsr.config import ModelConfig, ObjectiveConfig
-from msdsr.diffusion.objective import network_channels
+from msdsr.config import ModelConfig, ObjectiveConfig, refuse_unsuited
+from msdsr.diffusion.objective import network_channels, output_channels
 from msdsr.diffusion.schedule import CosineSchedule
 from msdsr.diffusion.transform import DataTransform
 from msdsr.errors import UserError, nearest
 from msdsr.manifest import sha256_file, write_text_atomically
+from msdsr.presets import Kind
 
 NETWORK_FILE = "config.json"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 MODEL_FILE = "msdsr.json"
 
-FORMAT = 1
-"""Of msdsr.json; raised when an older program could not read it rightly."""
+FORMAT = 2
+"""Of msdsr.json; raised when an older program could not read it rightly.
 
-_KEYS = ("format", "transform", "objective", "weights_sha256", "training")
+Format 1 had no ``kind``: all models were ``msdsr``. It is still read.
+"""
+
+_KEYS = ("format", "kind", "transform", "objective", "weights_sha256", "training")
 
 _WEIGHT_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".safetensors", ".h5"}
 
@@ -50,7 +54,7 @@ def build_network(model: ModelConfig, data_channels: int) -> nn.Module:
     Parameters
     ----------
     model
-        ``network`` and ``objective.conditioning`` are read.
+        ``network``, ``objective.conditioning`` and ``objective.prediction`` are read.
     data_channels
         Channels in model units (3 with the derived CH1).
 
@@ -66,7 +70,7 @@ def build_network(model: ModelConfig, data_channels: int) -> nn.Module:
     network: nn.Module = _unet_class()(
         sample_size=layout.image_size,
         in_channels=network_channels(data_channels, model.objective.conditioning),
-        out_channels=data_channels,
+        out_channels=output_channels(data_channels, model.objective.prediction),
         block_out_channels=tuple(layout.block_out_channels),
         layers_per_block=layout.layers_per_block,
         down_block_types=down,
@@ -96,6 +100,8 @@ class Model:
         Of the weights' file; empty until saved.
     training
         Where the weights come from, for people: data, metrics, date.
+    kind
+        What the model is; it decides what its numbers are good for.
     """
 
     network: nn.Module
@@ -103,11 +109,15 @@ class Model:
     objective: ObjectiveConfig
     weights_sha256: str = ""
     training: dict[str, Any] = field(default_factory=dict)
+    kind: Kind = "msdsr"
 
     def __post_init__(self) -> None:
         shape = (int(self._layout.in_channels), int(self._layout.out_channels))
         n = len(self.transform.model_channels)
-        wanted = (network_channels(n, self.objective.conditioning), n)
+        wanted = (
+            network_channels(n, self.objective.conditioning),
+            output_channels(n, self.objective.prediction),
+        )
         if shape != wanted:
             raise UserError(
                 "model",
@@ -139,6 +149,15 @@ class Model:
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.network.parameters()).device
+
+    def predict(
+        self, given: torch.Tensor, t: torch.Tensor, precision: str = "float32"
+    ) -> torch.Tensor:
+        """Run the network as it is, under autocast with ``bfloat16``; float32 out."""
+        bfloat16 = precision == "bfloat16"
+        with torch.autocast(given.device.type, torch.bfloat16, enabled=bfloat16):
+            answer: torch.Tensor = self.network(given, t).sample
+        return answer.float()
 
     @property
     def data_sigma(self) -> float:
@@ -178,6 +197,7 @@ def save_model(directory: str | Path, model: Model) -> str:
     sha256 = sha256_file(directory / WEIGHTS_FILE)
     record = {
         "format": FORMAT,
+        "kind": model.kind,
         "transform": model.transform.to_dict(),
         "objective": model.objective.model_dump(mode="json"),
         "weights_sha256": sha256,
@@ -188,22 +208,36 @@ def save_model(directory: str | Path, model: Model) -> str:
     return sha256
 
 
-def load_model(directory: str | Path, device: torch.device | str = "cpu") -> Model:
+def load_model(
+    directory: str | Path, device: torch.device | str = "cpu", *, kind: Kind | None = None
+) -> Model:
     """Read a model's folder; the network comes in evaluation mode.
+
+    Parameters
+    ----------
+    directory
+        Folder of a released model.
+    device
+        Where the weights go.
+    kind
+        What the model must be; None takes any kind.
 
     Raises
     ------
     UserError
-        When a file or a key is missing, unknown, damaged or of the wrong shape, or when the folder
-        holds weights of another kind (a pickle is never opened).
+        When a file or a key is missing, unknown, damaged or of the wrong shape, when the folder
+        holds weights of an unknown sort (a pickle is never opened), or the model is of another
+        kind.
     """
     directory = Path(directory)
     _check_files(directory)
-    record = _read_json(directory / MODEL_FILE)
-    _same_names(directory / MODEL_FILE, "keys", record, _KEYS)
-    if record["format"] != FORMAT:
+    record = _read_record(directory / MODEL_FILE)
+    if kind not in (None, record["kind"]):
         raise UserError(
-            directory / MODEL_FILE, f"format {record['format']}", f"{FORMAT}", "update msdsr"
+            directory,
+            f"a model of kind {record['kind']}",
+            f"one of kind {kind}",
+            "give the folder of another model",
         )
     try:
         objective = ObjectiveConfig.model_validate(record["objective"])
@@ -211,6 +245,10 @@ def load_model(directory: str | Path, device: torch.device | str = "cpu") -> Mod
         first = error.errors()[0]
         where = ".".join(str(part) for part in ("objective", *first["loc"]))
         raise UserError(directory / MODEL_FILE, f"{where}: {first['msg']}") from error
+    try:
+        refuse_unsuited(record["kind"], objective)
+    except ValueError as error:
+        raise UserError(directory / MODEL_FILE, str(error)) from None
     transform = DataTransform.from_dict(record["transform"], f"{directory / MODEL_FILE}: transform")
     sha256 = sha256_file(directory / WEIGHTS_FILE)
     if sha256 != record["weights_sha256"]:
@@ -221,7 +259,21 @@ def load_model(directory: str | Path, device: torch.device | str = "cpu") -> Mod
             "fetch or save the model again",
         )
     network = _read_network(directory, torch.device(device))
-    return Model(network, transform, objective, sha256, record["training"])
+    return Model(network, transform, objective, sha256, record["training"], record["kind"])
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Read msdsr.json of any format that was ever written."""
+    record = _read_json(path)
+    found = record.get("format")
+    if found == 1:
+        record = {**record, "kind": "msdsr"}
+    elif found is not None and found != FORMAT:
+        raise UserError(path, f"format {found}", f"{FORMAT}", "update msdsr")
+    _same_names(path, "keys", record, _KEYS)
+    if record["kind"] not in get_args(Kind):
+        raise UserError(path, f"kind {record['kind']!r}", ", ".join(get_args(Kind)), "update msdsr")
+    return record
 
 
 def _unet_class() -> Any:

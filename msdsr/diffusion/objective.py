@@ -1,7 +1,7 @@
 """What the network is taught: Eq. 3, Eq. 5 and Eq. 6, and the three ways to name a prediction.
 
 Images are (N, C, H, W) in model units; ``observed`` is b of Eq. 4, bool, (H,) or (N, H);
-``alpha_bar`` is ᾱ_t, a float or (N,).
+``alpha_bar`` is ᾱ_t, a float, (N,), or (N, H, W) where the noise of an image is not even.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from torch import Tensor
 from msdsr.config import ObjectiveConfig
 from msdsr.diffusion.schedule import CosineSchedule
 
-Prediction = Literal["epsilon", "v"]
-Conditioning = Literal["rows", "mask_and_rows"]
+Prediction = Literal["epsilon", "v", "x0", "noise_level"]
+Conditioning = Literal["rows", "mask_and_rows", "neighbours", "none"]
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""``predict(input, t)`` is the network's answer; the caller chooses the precision."""
 
 
 def as_rows(observed: Tensor) -> Tensor:
@@ -32,7 +34,8 @@ def _roots(alpha_bar: Tensor | float, like: Tensor) -> tuple[Tensor | float, Ten
     """
     if not isinstance(alpha_bar, Tensor):
         return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
-    a = alpha_bar.double().reshape(-1, 1, 1, 1)
+    a = alpha_bar.double()
+    a = a[:, None] if a.ndim == 3 else a.reshape(-1, 1, 1, 1)
     return a.sqrt().to(like.dtype), (1 - a).sqrt().to(like.dtype)
 
 
@@ -83,7 +86,19 @@ def epsilon_from_v(x_t: Tensor, v: Tensor, alpha_bar: Tensor | float) -> Tensor:
 
 def network_channels(data_channels: int, conditioning: Conditioning) -> int:
     """Return how many channels the network reads for ``data_channels`` channels of data."""
-    return data_channels if conditioning == "rows" else 2 * data_channels + 1
+    if conditioning == "mask_and_rows":
+        return 2 * data_channels + 1
+    return 2 * data_channels if conditioning == "neighbours" else data_channels
+
+
+def output_channels(data_channels: int, prediction: Prediction) -> int:
+    """Return how many channels the network writes for ``data_channels`` channels of data."""
+    return 1 if prediction == "noise_level" else data_channels
+
+
+def no_step(like: Tensor) -> Tensor:
+    """Return t = 0 for each image: the step of a network that knows no noise level; int64 (N,)."""
+    return torch.zeros(len(like), dtype=torch.int64, device=like.device)
 
 
 def network_input(
@@ -99,6 +114,8 @@ def network_input(
     Tensor
         (N, C, H, W) or (N, 2C+1, H, W).
     """
+    if conditioning not in ("rows", "mask_and_rows"):
+        raise ValueError(f"no rows enter with conditioning {conditioning}")
     mixed = interlace(x_t, clean, observed)
     if conditioning == "rows":
         return mixed
@@ -130,7 +147,7 @@ def masked_row_loss(
 
 
 def training_loss(
-    network: Callable[[Tensor, Tensor], Tensor],
+    network: Predict,
     schedule: CosineSchedule,
     objective: ObjectiveConfig,
     x0: Tensor,

@@ -96,7 +96,7 @@ class Request:
             raise UserError(
                 "--model", "missing", "the folder of a model", f"method {self.method} needs one"
             )
-        return load_model(self.model, device)
+        return load_model(self.model, device, kind="msdsr")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from msdsr.config import ModelConfig
 from msdsr.manifest import Manifest
+from msdsr.presets import Kind
 
 CARD = """\
 ---
@@ -17,9 +18,7 @@ tags:
 ---
 # MSDSR model
 
-A 2D diffusion model that fills in missing rows of microscope images. It was trained on sharp XY
-planes alone; `msdsr superresolve` uses it on the XZ and YZ slices of a z-stack to restore the
-planes between those that were acquired.
+{what}
 
 ## What it learnt from
 | | |
@@ -39,6 +38,7 @@ planes between those that were acquired.
 | parameters | {parameters:,} |
 | crops seen | {images_seen:,} of {image_size}×{image_size} pixels, {batch} at a time |
 | optimiser | AdamW, peak learning rate {learning_rate:g}, average of weights {ema_decay:g} |
+| kind | `{kind}` |
 | data, conditioning | `{data}`, `{conditioning}` |
 | prediction, loss, masks | `{prediction}`, on `{loss_rows}` rows, `{masks}` |
 | seed | {seed} |
@@ -48,12 +48,60 @@ planes between those that were acquired.
 {validation}
 
 ## What it is for, and what not
-Restoring planes between acquired planes of tissue of the kind, stain, microscope, pixel size and
-intensity range that it learnt from. Restored planes are estimates that look like such tissue, not
-measurements: what was never acquired is made up in the likeness of the training images. Do not
-use it for diagnosis, nor for tissue it has not seen before the report of `msdsr evaluate` on that
-tissue was judged.
+{purpose} of tissue of the kind, stain, microscope, pixel size and intensity range that it learnt
+from. {caution} Do not use it for diagnosis, nor for tissue it has not seen before the report of
+`msdsr evaluate` on that tissue was judged.
 """
+
+WHAT: dict[Kind, str] = {
+    "msdsr": """\
+A 2D diffusion model that fills in missing rows of microscope images. It was trained on sharp XY
+planes alone; `msdsr superresolve` uses it on the XZ and YZ slices of a z-stack to restore the
+planes between those that were acquired.""",
+    "ms_unet": """\
+A 2D network that fills in missing rows of microscope images in one pass: the baseline MS-UNet, for
+comparison. It was trained on sharp XY planes alone, with noise in the missing rows.""",
+    "e2e_unet": """\
+A 2D network that draws the plane between two planes of a z-stack: the baseline E2E UNet, for
+comparison. It was trained on neighbouring XY planes of real stacks, at their own spacing.""",
+    "rscd_prior": """\
+A 2D diffusion model of clean XY planes, the prior of the denoiser RSCD. It needs a calibrator that
+learnt from the same images.""",
+    "rscd_calibrator": """\
+A 2D network that tells how noisy an XY plane is, the calibrator of the denoiser RSCD. It needs a
+prior that learnt from the same images.""",
+}
+
+RESTORED = (
+    "Restored planes are estimates that look like such tissue, not measurements: what was never "
+    "acquired is made up in the likeness of the training images."
+)
+DENOISED = (
+    "Denoised values are estimates, not measurements: faint detail may be taken for noise, and "
+    "noise for detail."
+)
+
+PURPOSE: dict[Kind, tuple[str, str]] = {
+    "msdsr": ("Restoring planes between acquired planes", RESTORED),
+    "ms_unet": ("Comparison with other ways to restore planes between acquired planes", RESTORED),
+    "e2e_unet": ("Comparison with other ways to restore planes between acquired planes", RESTORED),
+    "rscd_prior": ("Denoising XY planes", DENOISED),
+    "rscd_calibrator": ("Denoising XY planes", DENOISED),
+}
+
+FIGURES: dict[Kind, str] = {
+    "msdsr": "Mean L1 over unobserved rows of validation patients; fixed crops, noise, steps, "
+    "masks.",
+    "ms_unet": "Mean L1 over unobserved rows of validation patients (model units); fixed crops, "
+    "noise, masks.",
+    "e2e_unet": "Mean L1 to the plane between of validation patients (model units), and that of "
+    "the mean of both neighbours (`linear_l1`).",
+    "rscd_prior": "Mean squared error of the prediction on validation patients; fixed crops, "
+    "noise, steps.",
+    "rscd_calibrator": "Mean error of the noise level on validation patients, in units of the "
+    "greatest (`loss`) and in steps (`steps_error`).",
+}
+"""What the figures of a validation are (see `msdsr.train.task`)."""
 
 
 def model_card(
@@ -93,8 +141,15 @@ def model_card(
         learning_rate=model.optimiser.learning_rate,
         ema_decay=model.optimiser.ema_decay,
         seed=summary["seed"],
+        kind=model.kind,
+        what=WHAT[model.kind],
+        purpose=PURPOSE[model.kind][0],
+        caution=PURPOSE[model.kind][1],
         validation="\n".join(
-            [*_validation(summary["validation"]), *_restored(summary["restored"], model)]
+            [
+                *_validation(model.kind, summary["validation"]),
+                *_restored(summary["restored"], model),
+            ]
         ),
         **model.objective.model_dump(
             include={"data", "conditioning", "prediction", "loss_rows", "masks"}
@@ -102,12 +157,15 @@ def model_card(
     )
 
 
-def _validation(record: dict[str, Any] | None) -> list[str]:
+def _validation(kind: Kind, record: dict[str, Any] | None) -> list[str]:
     if record is None:
         return ["There were no validation images: nothing is known about unseen patients."]
+    if kind != "msdsr":
+        rows = [f"| `{key}` | {v:.4f} |" for key, v in record.items() if isinstance(v, float)]
+        return [FIGURES[kind], "", "| figure | value |", "|---|---|", *rows]
     factors = sorted(key.removeprefix("loss_") for key in record if key.startswith("loss_"))
     return [
-        "Mean L1 over unobserved rows of validation patients; fixed crops, noise, steps, masks.",
+        FIGURES[kind],
         "",
         "| every s-th row observed | of the prediction | of the restored image (model units) |",
         "|---|---|---|",
@@ -119,9 +177,10 @@ def _restored(record: dict[str, Any] | None, model: ModelConfig) -> list[str]:
     if record is None:
         return []
     factors = sorted(key.removeprefix("ssim_") for key in record if key.startswith("ssim_"))
+    passes = f"{model.optimiser.restored_steps} steps" if model.kind == "msdsr" else "one pass"
     explained = (
         f"{record['crops']} fixed crops of validation patients, thinned out to every s-th row and "
-        f"restored in {model.optimiser.restored_steps} steps. SSIM is of the rows filled in, FID "
+        f"restored in {passes}. SSIM is of the rows filled in, FID "
         "between restored and true crops; FID of so few crops is biased upward, and compares "
         "trainings on the same training set only."
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -121,12 +121,22 @@ class CropSampler:
     balance
         ``pixel``: an image is drawn as often as it has pixels; ``slide``, ``patient``: so, but
         every slide or patient gets the same share.
+    usable
+        Which of the images are drawn, bool (N,); all when None.
     """
 
-    def __init__(self, rows: pd.DataFrame, size: int, balance: str = "pixel") -> None:
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        size: int,
+        balance: str = "pixel",
+        usable: NDArray[np.bool_] | None = None,
+    ) -> None:
         weight = (rows["height"] * rows["width"]).astype(float)
+        if usable is not None:
+            weight = weight * usable
         if balance != "pixel":
-            weight = weight / weight.groupby(rows[balance]).transform("sum")
+            weight = (weight / weight.groupby(rows[balance]).transform("sum")).fillna(0.0)
         edges = np.cumsum(weight.to_numpy())
         self.size = size
         self._edges = torch.from_numpy(edges / edges[-1])
@@ -141,6 +151,70 @@ class CropSampler:
         x = (u[2] * (self._width[image] - self.size + 1)).long()
         symmetry = torch.randint(0, 2, (3, count), generator=generator)
         return Crops(image, y, x, symmetry[0], symmetry[1], symmetry[2])
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The images of a split, and which of them make an example.
+
+    Attributes
+    ----------
+    rows
+        Index rows of the images.
+    members
+        Positions in ``rows`` of the planes of the example whose own plane is each image: itself,
+        int64 (N, 1); or the plane before, itself and the plane after, (N, 3), −1 where there is
+        none.
+    """
+
+    rows: pd.DataFrame
+    members: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, planes: int) -> Self:
+        """Find examples of 1 or 3 planes.
+
+        Unrelated 2D images may stand in one file as if they were planes: only where the column
+        ``stacked`` is true, or, without it, on slides of three planes or more, are planes
+        neighbours; the others are left out.
+        """
+        if planes == 1:
+            return cls(rows, np.arange(len(rows), dtype=np.int64)[:, None])
+        slide = [name for name in ("cohort", "slide") if name in rows]
+        if "stacked" in rows:
+            rows = rows[rows["stacked"].astype(bool)]
+        else:
+            rows = rows[rows.groupby(slide)["plane"].transform("nunique") >= planes]
+        place = [*slide, "y0", "x0", "height", "width", "plane"]
+        keys = list(rows[place].itertuples(index=False, name=None))
+        at = {key: number for number, key in enumerate(keys)}
+        members = [[at.get((*key[:-1], key[-1] + d), -1) for d in (-1, 0, 1)] for key in keys]
+        return cls(rows, np.asarray(members, np.int64).reshape(-1, 3))
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Images whose example is whole; bool (N,)."""
+        return np.asarray((self.members >= 0).all(axis=1))
+
+
+def gather_examples(images_NCYX: Tensor, crops: Crops, size: int, members: Tensor) -> Tensor:
+    """Cut, flip and turn all planes of an example alike.
+
+    Parameters
+    ----------
+    images_NCYX, crops, size
+        As for :func:`gather`.
+    members
+        See `Examples`; int64 (N, 1) or (N, 3).
+
+    Returns
+    -------
+    Tensor
+        (B, C, size, size) or (B, 3, C, size, size), raw values as float32.
+    """
+    planes = members.to(crops.image.device)[crops.image]
+    cut = [gather(images_NCYX, replace(crops, image=image), size) for image in planes.unbind(1)]
+    return cut[0] if len(cut) == 1 else torch.stack(cut, dim=1)
 
 
 def gather(images_NCYX: Tensor, crops: Crops, size: int) -> Tensor:

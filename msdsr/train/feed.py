@@ -15,9 +15,10 @@ from torch import Tensor
 from msdsr.config import ModelConfig
 from msdsr.diffusion.transform import DataTransform
 from msdsr.errors import UserError
-from msdsr.train.data import CropSampler, Trainset, gather, load_images
+from msdsr.train.data import CropSampler, Examples, Trainset, gather_examples, load_images
 from msdsr.train.distributed import Ranks
 from msdsr.train.randomness import draw_batch, draw_noise
+from msdsr.train.task import task_of
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,15 @@ class Batch:
     Attributes
     ----------
     raw
-        Crops (n, C, H, W), raw values as float32.
+        Crops (n, C, H, W), or (n, 3, C, H, W) of three planes each; raw values as float32.
     noise
         ε (n, C', H, W) for the C' channels in model units.
     t
-        Diffusion steps (n,).
+        Diffusion steps (n,), or (n, H, W).
     observed
         Row masks b, bool (n, H).
     share
-        Share of each crop in the rows that the loss of the global batch is the mean of; (n,) on the
-        CPU.
+        Share of each crop in the mean that the loss of the global batch is; (n,) on the CPU.
     """
 
     raw: Tensor
@@ -79,7 +79,7 @@ class Feed:
         self.seed, self.ranks = seed, ranks
         self.channels = len(transform.model_channels)
         self.size, self.batch = model.network.image_size, model.optimiser.batch
-        self.objective = model.objective
+        self.task = task_of(model)
         rows = trainset.rows("train", self.size)
         if rows.empty:
             raise UserError(
@@ -88,6 +88,14 @@ class Feed:
                 f"images of at least {self.size}×{self.size}",
                 "build the training set from larger patches",
             )
+        examples = Examples.of(rows, self.task.planes)
+        if not examples.usable.any():
+            raise UserError(
+                trainset.path,
+                f"no three neighbouring planes of a z-stack hold a crop of {self.size} pixels",
+                f"z-stacks of at least three planes for a model of kind {model.kind}",
+                "teach it with cohorts of z-stacks",
+            )
         if self.batch < ranks.world:
             raise UserError(
                 "optimiser.batch",
@@ -95,8 +103,10 @@ class Feed:
                 f"at least one crop for each of {ranks.world} GPUs",
                 "raise it or use fewer GPUs",
             )
-        self.images = load_images(trainset, rows, ranks, cache)
-        self.sampler = CropSampler(rows, self.size, model.optimiser.balance)
+        self.images = load_images(trainset, examples.rows, ranks, cache)
+        self.members = torch.from_numpy(examples.members)
+        balance = model.optimiser.balance
+        self.sampler = CropSampler(examples.rows, self.size, balance, examples.usable)
         # Images on the disk are read and sent over while the device is busy with the last batch.
         ahead = self.images.device != ranks.device
         self._pool = ThreadPoolExecutor(1) if ahead else None
@@ -118,22 +128,20 @@ class Feed:
     def at(self, seen: int) -> Batch:
         """Return this rank's part of the global batch that follows ``seen`` images."""
         device = self.ranks.device
-        draw = draw_batch(self.seed, seen, self.batch, self.sampler, self.objective)
+        draw = draw_batch(self.seed, seen, self.batch, self.sampler, self.task)
         start, stop = self.ranks.share(self.batch)
         crops = draw.crops.part(start, stop).to(self.images.device)
-        raw = gather(self.images, crops, self.size)
+        raw = gather_examples(self.images, crops, self.size, self.members)
         if raw.device != device:
             raw = raw.pin_memory().to(device, non_blocking=True)
         shape = (self.batch, self.channels, self.size, self.size)
-        rows = torch.full((self.batch,), float(self.size), dtype=torch.float64)
-        if self.objective.loss_rows == "unobserved":
-            rows = (~draw.observed).sum(dim=1, dtype=torch.float64)
+        weights = self.task.weights(draw.observed)
         return Batch(
             raw,
             draw_noise(self.seed, seen, shape, device)[start:stop],
             draw.t[start:stop].to(device),
             draw.observed[start:stop].to(device),
-            (rows / rows.sum())[start:stop],
+            (weights / weights.sum())[start:stop],
         )
 
     def __enter__(self) -> Self:

@@ -17,8 +17,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from msdsr.config import ModelConfig, OptimiserConfig
 from msdsr.diffusion.network import Model, build_network
-from msdsr.diffusion.objective import training_loss
-from msdsr.diffusion.schedule import CosineSchedule
 from msdsr.diffusion.transform import DataTransform
 from msdsr.errors import UserError
 from msdsr.metrics.inception import Inception
@@ -29,6 +27,7 @@ from msdsr.train.distributed import Ranks, StopRequest
 from msdsr.train.feed import Batch, Feed
 from msdsr.train.restored import RestoredCrops
 from msdsr.train.speed import forward_of, out_of_memory_is_clear, peak_flops, training_flops
+from msdsr.train.task import Task, task_of
 from msdsr.train.validation import Validation
 
 MAX_NONFINITE = 20
@@ -71,7 +70,7 @@ class Learner:
     ema: nn.Module
     forward: nn.Module
     optimiser: torch.optim.AdamW
-    schedule: CosineSchedule
+    task: Task
     at: Progress = field(default_factory=Progress)
     rate: float = 0.0
 
@@ -90,8 +89,8 @@ class Learner:
             fused=True,
         )
         forward = forward_of(network, model, ranks)
-        schedule = CosineSchedule(model.objective.timesteps)
-        return cls(model, ranks, transform, network, ema, forward, optimiser, schedule)
+        task = task_of(model)
+        return cls(model, ranks, transform, network, ema, forward, optimiser, task)
 
     def load(self, path: Path) -> None:
         """Go back to a saved state."""
@@ -121,15 +120,15 @@ class Learner:
     def step(self, batch: Batch, stop: bool) -> tuple[float, bool]:
         """Learn from this rank's part of a global batch.
 
-        Gradients are summed over micro-batches and ranks, each weighted with its share of the rows
-        that enter the loss, so the step is that of the whole batch however it is cut.
+        Gradients are summed over micro-batches and ranks, each weighted with its share of the mean
+        that the loss is, so the step is that of the whole batch however it is cut.
 
         Returns
         -------
         float, bool
             The norm of the gradient, and whether any rank wants to ``stop``: the same on all.
         """
-        settings, objective = self.model.optimiser, self.model.objective
+        settings = self.model.optimiser
         self.network.train()
         self.rate = learning_rate(self.at.images + settings.batch, settings)
         for group in self.optimiser.param_groups:
@@ -137,10 +136,10 @@ class Learner:
         total = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
         pieces = list(batch.pieces(settings.micro_batch))
         for number, piece in enumerate(pieces, start=1):
-            x0 = self.transform.forward(piece.raw)
+            x0 = self.transform.forward(piece.raw, channel_axis=piece.raw.ndim - 3)
             with self._gradients_stay(number < len(pieces)):
-                loss = float(piece.share.sum()) * training_loss(
-                    self.predict, self.schedule, objective, x0, piece.noise, piece.t, piece.observed
+                loss = float(piece.share.sum()) * self.task.loss(
+                    self.predict, x0, piece.noise, piece.t, piece.observed
                 )
                 # DistributedDataParallel takes the mean over ranks; shares want the sum.
                 torch.autograd.backward(loss * self.ranks.world)
@@ -253,7 +252,7 @@ def _checks(job: Job, learner: Learner, trainset: Trainset) -> list[Check]:
     if validation is not None:
         measure = functools.partial(validation.losses, learner.predict_ema)
         checks.append(Check("validation", settings.validate_every, measure))
-    averaged = Model(learner.ema, learner.transform, job.model.objective)
+    averaged = Model(learner.ema, learner.transform, job.model.objective, kind=job.model.kind)
     features = Inception(job.inception, device.type) if job.inception else None
     crops = RestoredCrops.draw(trainset, job.model, averaged, job.seed, features)
     if crops is not None:

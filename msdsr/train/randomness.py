@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msdsr.config import ObjectiveConfig
-from msdsr.diffusion.masks import draw_masks
 from msdsr.train.data import Crops, CropSampler
+from msdsr.train.task import Task
 
 CHOICES, NOISE, VALIDATION, RESTORED = 0, 1, 2, 3
 """Streams that never meet."""
@@ -36,7 +35,7 @@ class Draw:
     crops
         Where the crops lie.
     t
-        Diffusion steps, int64 (B,), uniform in 0..T−1.
+        Diffusion steps, int64 (B,), or (B, H, W) where a task has one for every pixel.
     observed
         Row masks b, bool (B, H).
     """
@@ -46,14 +45,12 @@ class Draw:
     observed: Tensor
 
 
-def draw_batch(
-    seed: int, images: int, batch: int, sampler: CropSampler, objective: ObjectiveConfig
-) -> Draw:
+def draw_batch(seed: int, images: int, batch: int, sampler: CropSampler, task: Task) -> Draw:
     """Decide everything about the global batch that follows ``images`` images seen."""
     source = generator(seed, images, CHOICES, "cpu")
     crops = sampler.draw(batch, source)
-    t = torch.randint(0, objective.timesteps, (batch,), generator=source)
-    return Draw(crops, t, draw_masks(objective.masks, batch, sampler.size, source))
+    t, observed = task.draw(batch, sampler.size, source)
+    return Draw(crops, t, observed)
 
 
 def draw_noise(

@@ -47,7 +47,7 @@ def release(
     }
     folder = job.work / "release"
     shutil.rmtree(folder, ignore_errors=True)
-    model = Model(network, transform, job.model.objective, training=summary)
+    model = Model(network, transform, job.model.objective, training=summary, kind=job.model.kind)
     sha256 = save_model(folder, model)
     shutil.copyfile(job.work / FILE, folder / FILE)
     if (job.work / FOLDER).exists():

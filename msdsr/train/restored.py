@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from msdsr.config import ModelConfig
+from msdsr.diffusion.baselines import RowFiller
 from msdsr.diffusion.denoiser import NetworkDenoiser
 from msdsr.diffusion.masks import stride_mask
 from msdsr.diffusion.network import Model
@@ -21,6 +22,7 @@ from msdsr.diffusion.sampler import restore_slices
 from msdsr.metrics.features import FeatureSet
 from msdsr.metrics.fid import fid
 from msdsr.metrics.similarity import SSIM_SIDE, ssim_rows
+from msdsr.presets import Kind
 from msdsr.train.data import Crops, CropSampler, Trainset, gather, read_images
 from msdsr.train.randomness import RESTORED, generator
 from msdsr.volume.colour import Window, colours, to_rgb8
@@ -61,6 +63,28 @@ class FewSteps:
             return self._field.normal(step, channels, region, clean.device).transpose(0, 1)
 
         return restore_slices(self._denoiser, clean, observed, noise, self._sigmas)
+
+
+class OnePass:
+    """The one pass of MS-UNet; parameters and noise as those of :class:`FewSteps`."""
+
+    def __init__(self, model: Model, settings: ModelConfig, seed: int) -> None:
+        self._filler = RowFiller(model, settings.optimiser.precision)
+        self._field = NoiseField(seed)
+
+    def __call__(self, clean: Tensor, observed: Tensor, first: int) -> Tensor:
+        """Return (N, C, H, W) in model units; observed rows as they are."""
+        count, channels, height, width = clean.shape
+        region = (first, first + count, 0, height, 0, width)
+        noise = self._field.normal(0, channels, region, clean.device).transpose(0, 1)
+        return self._filler(noise, clean, observed)
+
+
+RESTORERS: dict[Kind, Callable[[Model, ModelConfig, int], Restore]] = {
+    "msdsr": FewSteps,
+    "ms_unet": OnePass,
+}
+"""How the kinds fill rows that do."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +132,8 @@ class RestoredCrops:
         """
         size, count = settings.network.image_size, settings.optimiser.restored_crops
         rows = trainset.rows("val", size)
-        if rows.empty or settings.optimiser.validate_restored_every == 0:
+        restorer = RESTORERS.get(model.kind)
+        if restorer is None or rows.empty or settings.optimiser.validate_restored_every == 0:
             return None
         drawn = CropSampler(rows, size, "patient").draw(count, generator(seed, 0, RESTORED, "cpu"))
         images, where = np.unique(drawn.image.numpy(), return_inverse=True)
@@ -122,7 +147,7 @@ class RestoredCrops:
         return cls(
             x0,
             model,
-            FewSteps(model, settings, seed),
+            restorer(model, settings, seed),
             np.dtype(trainset.images.dtype),
             np.where(spread > 0, spread, 1.0),
             settings.optimiser.micro_batch,

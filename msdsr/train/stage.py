@@ -113,7 +113,7 @@ def train(
 
 
 def _plan(inputs: dict[str, str], model: ModelConfig, seed: int) -> dict[str, Any]:
-    settings = model.model_dump(mode="json", include={"network", "objective", "optimiser"})
+    settings = model.model_dump(mode="json", include={"kind", "network", "objective", "optimiser"})
     for name in NOT_PLANNED:
         del settings["optimiser"][name]
     return {

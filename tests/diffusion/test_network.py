@@ -145,7 +145,7 @@ def rewrite_weights(change: object) -> object:
         (lambda d: (d / "old.ckpt").write_bytes(b"x"), "old.ckpt"),
         (lambda d: (d / "msdsr.json").write_text("{"), "not JSON"),
         (lambda d: (d / "config.json").write_text("[]"), "a list"),
-        (damage_json("msdsr.json", format=99), "format 99; expected 1"),
+        (damage_json("msdsr.json", format=99), "format 99; expected 2"),
         (damage_json("msdsr.json", extra=1), "1 unknown keys: extra"),
         (damage_json("msdsr.json", objective=None), "1 missing keys: objective"),
         (damage_json("msdsr.json", objective={"prediction": "x"}), "objective.prediction"),

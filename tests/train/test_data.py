@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import msdsr.train.data as data
-from msdsr.config import ObjectiveConfig
+from msdsr.config import ModelConfig
 from msdsr.errors import UserError
 from msdsr.train.data import Crops, CropSampler, as_stored, gather, load_images, open_trainset
 from msdsr.train.distributed import Ranks
 from msdsr.train.randomness import draw_batch, draw_noise
+from msdsr.train.task import task_of
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
@@ -99,9 +100,10 @@ def test_small_images_are_not_drawn_from(trainset):
 def test_a_batch_is_a_function_of_seed_and_images_seen(trainset):
     opened = open_trainset(trainset)
     sampler = CropSampler(opened.rows("train", 16), 16)
+    task = task_of(ModelConfig(cohorts=["any"]))
 
     def draw(seed, images):
-        found = draw_batch(seed, images, 8, sampler, ObjectiveConfig())
+        found = draw_batch(seed, images, 8, sampler, task)
         noise = draw_noise(seed, images, (8, 2, 16, 16), torch.device("cpu"))
         return torch.cat([found.t, found.crops.x, found.observed.flatten(), noise.flatten()])
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-import msdsr.train.loop as loop
+import msdsr.train.task as task
 from msdsr.errors import UserError
 from msdsr.train.data import CropSampler, open_trainset, transform_of
 from msdsr.train.distributed import Ranks
@@ -144,7 +144,7 @@ class Spoilt:
     """The training loss, but not finite at some calls."""
 
     def __init__(self, bad):
-        self.calls, self.bad, self.true = 0, bad, loop.training_loss
+        self.calls, self.bad, self.true = 0, bad, task.training_loss
 
     def __call__(self, *arguments):
         self.calls += 1
@@ -154,7 +154,7 @@ class Spoilt:
 
 def test_a_batch_that_is_not_finite_is_skipped_and_counted(make, recipe, monkeypatch):
     learner, feed = make(recipe())
-    monkeypatch.setattr(loop, "training_loss", Spoilt({2, 3}))
+    monkeypatch.setattr(task, "training_loss", Spoilt({2, 3}))
     seen = []
     for batch in feed.batches(0, 40):
         learner.step(batch, False)
@@ -169,7 +169,7 @@ def test_a_batch_that_is_not_finite_is_skipped_and_counted(make, recipe, monkeyp
 
 def test_training_gives_up_after_twenty_in_a_row(make, recipe, monkeypatch):
     learner, feed = make(recipe(images=400))
-    monkeypatch.setattr(loop, "training_loss", Spoilt(set(range(5, 100))))
+    monkeypatch.setattr(task, "training_loss", Spoilt(set(range(5, 100))))
     message = r"20 batches in a row.*lower optimiser\.learning_rate"
     with pytest.raises(UserError, match=message):
         _ = [learner.step(batch, False) for batch in feed.batches(0, 400)]

@@ -12,7 +12,7 @@ import torch
 from diffusers import UNet2DModel
 from safetensors.torch import load_file
 
-import msdsr.train.loop as loop
+import msdsr.train.task as task
 from msdsr.diffusion.network import load_model
 from msdsr.errors import EXIT_RESUME, EXIT_USER_ERROR, Stopped, UserError
 from msdsr.manifest import identity, read_manifest
@@ -49,7 +49,7 @@ def whole(trainset, recipe, tmp_path_factory):
 
 def at_step(monkeypatch, number, deed):
     """Do something in the middle of one step."""
-    true, calls = loop.training_loss, []
+    true, calls = task.training_loss, []
 
     def loss(*arguments):
         calls.append(1)
@@ -57,7 +57,7 @@ def at_step(monkeypatch, number, deed):
             deed()
         return true(*arguments)
 
-    monkeypatch.setattr(loop, "training_loss", loss)
+    monkeypatch.setattr(task, "training_loss", loss)
 
 
 def terminate():
