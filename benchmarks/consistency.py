@@ -34,7 +34,7 @@ from msdsr.volume import Region, acquired_rows
 from msdsr.volume.interpolate import interpolate
 
 CACHE = beds.REPOSITORY / "benchmarks/.cache/consistency"
-INTERPOLATIONS = ("nearest", "linear")
+INTERPOLATIONS = ("nearest", "linear", "cubic")
 BATCH = 64
 SEED = 2024
 
