@@ -53,7 +53,8 @@ class GaussianField:
         else:
             covariance = torch.exp(-square.sqrt() / self.length)
         power = torch.fft.fftn(covariance).real.clamp(min=FLOOR)
-        return power / power.mean()
+        spectrum: Tensor = power / power.mean()
+        return spectrum
 
     @cached_property
     def slice_spectrum(self) -> Tensor:
