@@ -1,6 +1,7 @@
 # make demo      all eight stages on the embedded phantom cohort, on the CPU
 # make test      the tests
 # make example   the public example: one real volume with known truth
+# make browser   installs Debian's Chromium for the browser tests, where there is none (as root)
 # make demo-model  trains resources/models/phantom-tiny anew (hours on a CPU)
 # make lint      the linters and the type checker
 # make docs      the documentation, in site/
@@ -10,7 +11,7 @@
 # reused until pyproject.toml or constraints.txt change. Paths are relative: the folder's own path
 # may hold spaces.
 
-.PHONY: help demo test example demo-model lint docs clean
+.PHONY: help demo test example browser demo-model lint docs clean
 .DEFAULT_GOAL := help
 
 STAMP := .venv/.msdsr
@@ -77,6 +78,21 @@ demo-model: $(STAMP)
 
 test: $(STAMP)
 	$(PYTHON) -m pytest $(ARGS)
+
+# The tests of the report's pages need a browser; without one they are skipped, but not in CI.
+BROWSERS := chromium chromium-browser google-chrome
+browser:
+	@for name in $(BROWSERS); do \
+		if command -v $$name >/dev/null 2>&1; then echo "Browser: $$(command -v $$name)"; exit 0; fi; \
+	done; \
+	if [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then \
+		echo "make: no browser to be found: expected one of $(BROWSERS); install Chromium" \
+			"(Debian: apt install chromium)" >&2; \
+		exit 2; \
+	fi; \
+	echo "Installing Chromium"; \
+	apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium
 
 lint: $(STAMP)
 	$(PYTHON) -m ruff check

@@ -104,9 +104,16 @@ class SlideFiles:
 
     def all_restored(self) -> dict[int, dict[str, Path]]:
         """Return every superresolved store that is there: by factor, then by method."""
+        return self._stores("x.ome.zarr")
+
+    def all_spreads(self) -> dict[int, dict[str, Path]]:
+        """Return every standard deviation that is there: by factor, then by method."""
+        return self._stores("x_std.ome.zarr")
+
+    def _stores(self, ending: str) -> dict[int, dict[str, Path]]:
         found: dict[int, dict[str, Path]] = {}
-        for store in sorted(self.folder.glob("*_*x.ome.zarr")):
-            method, _, factor = store.name.removesuffix("x.ome.zarr").rpartition("_")
+        for store in sorted(self.folder.glob(f"*_*{ending}")):
+            method, _, factor = store.name.removesuffix(ending).rpartition("_")
             if factor.isdigit():
                 found.setdefault(int(factor), {})[method] = store
         return found

@@ -230,7 +230,7 @@ def report(
     results: Results = Path("results"),
     settings: Settings = "{}",
 ) -> None:
-    """Build the cohort's page."""
+    """Build the cohort's page, and a page of each slide with the viewer."""
     from msdsr.report import ReportSlide, build_report
 
     curves = parse_pairs("--curve", curve or [])
@@ -240,7 +240,13 @@ def report(
         metrics_dir=metrics,
         slides=[
             ReportSlide(
-                f.slide, f.patient, f.volume, f.all_restored(), truth=f.truth, notes=f.notes
+                f.slide,
+                f.patient,
+                f.volume,
+                f.all_restored(),
+                truth=f.truth,
+                notes=f.notes,
+                spread=f.all_spreads(),
             )
             for f in slides
             if f.split == "infer"

@@ -383,7 +383,16 @@ class ReportConfig(Section):
 
     title: str = Field(default="", description="Title of the page; left out, the cohort's name.")
     slides_with_pictures: Annotated[int, Field(ge=0)] = Field(
-        default=12, description="Most slides that get pictures."
+        default=12, description="Most slides that get pictures on the first page."
+    )
+    viewer_slides: Annotated[int, Field(ge=0)] = Field(
+        default=50,
+        description="Most slides that get a page of their own with the viewer, a few MB each.",
+    )
+    viewer_side: Annotated[int, Field(ge=16, le=512)] = Field(
+        default=192,
+        description="Side (pixels) of the field that the viewer shows, with all its planes;"
+        " smaller where a page would grow beyond 25 MB.",
     )
 
 

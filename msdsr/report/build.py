@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from msdsr import __version__
 from msdsr.config import ReportConfig
 from msdsr.errors import UserError
 from msdsr.manifest import (
@@ -34,13 +28,15 @@ from msdsr.report.charts import (
     safe_name,
     training_chart,
 )
+from msdsr.report.pages import page_names, render, script
 from msdsr.report.pictures import FIELD, Plate, choose, draw_plate
 from msdsr.report.provenance import duration, stages, versions
 from msdsr.report.tables import factor_tables, read_tables, slide_rows
+from msdsr.report.viewer import Neighbours, Volumes, slide_page
 from msdsr.volume.colour import Window
 from msdsr.volume.store import replace_path
 
-ALGORITHM = 1
+ALGORITHM = 2
 CSV = ("slicefid", "paired", "slides")
 
 
@@ -60,6 +56,8 @@ class ReportSlide:
         Store of the isotropic truth, if there is one.
     notes
         What the sample sheet says of it.
+    spread
+        From a factor to the store of each method's standard deviation, where there is one.
     """
 
     slide: str
@@ -68,6 +66,7 @@ class ReportSlide:
     restored: Mapping[int, Mapping[str, Path]] = field(default_factory=dict)
     truth: Path | None = None
     notes: str = ""
+    spread: Mapping[int, Mapping[str, Path]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,9 @@ def build_report(
     manifests
         Products, or their manifests, that the numbers come from.
     out_dir
-        Folder to publish by one rename: ``index.html``, which needs nothing beside it, and
-        ``figures/*.png``. Its manifest ``<out_dir>.json`` stands beside it.
+        Folder to publish by one rename: ``index.html`` and a page of each slide in ``slides/``,
+        each of which needs nothing beside it, and ``figures/*.png``. Its manifest
+        ``<out_dir>.json`` stands beside it.
     settings
         Section ``report`` of the configuration.
     attribution
@@ -125,11 +125,19 @@ def build_report(
     summary = _read_summary(metrics)
     records = [(_record_path(Path(p)), read_manifest(p)) for p in manifests]
     numbers = read_tables(metrics)
-    shown = _illustrate(slides, summary, settings)
+    window = _window(summary)
+    shown = _illustrate(slides, window, settings)
+    viewed = [slides[i] for i in choose([s.slide for s in slides], settings.viewer_slides)]
+    viewed = [s for s in viewed if s.restored]
+    names = page_names([s.slide for s in viewed])
     charts = [c for c in (distance_chart(numbers), *_training(curves)) if c is not None]
     headings, per_slide = slide_rows(metrics)
-    page = _render(
-        title=settings.title or cohort,
+    title = settings.title or cohort
+    page = render(
+        "index.html.j2",
+        script=script("index.js"),
+        field=FIELD,
+        title=title,
         cohort=cohort,
         summary=summary,
         tables=factor_tables(numbers, len(summary["slides"])),
@@ -139,6 +147,9 @@ def build_report(
         per_slide=per_slide,
         shown=shown,
         left_out=len(slides) - len(shown),
+        viewed=[(s, names[s.slide]) for s in viewed],
+        pages={slide: f"slides/{name}" for slide, name in names.items()},
+        without_page=len(slides) - len(viewed),
         notes_of={s.slide: s.notes for s in slides},
         notes=list(notes),
         attribution=attribution,
@@ -148,7 +159,12 @@ def build_report(
         warnings=list(dict.fromkeys([*summary["warnings"], *_run_warnings(records)])),
         downloads={name: (metrics / f"{name}.csv").read_bytes() for name in CSV},
     )
-    _publish(out, page, charts, shown)
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    _write_index(unfinished, page, charts, shown)
+    largest = _write_slides(
+        unfinished / "slides", viewed, names, window, settings, cohort=cohort, title=title
+    )
+    replace_path(unfinished, out)
     manifest = Manifest(
         stage="report",
         algorithm=ALGORITHM,
@@ -158,9 +174,10 @@ def build_report(
         counts={
             "slides": len(slides),
             "slides_with_pictures": len(shown),
+            "slides_with_viewer": len(viewed),
             "figures": len(charts) + sum(len(each.plates) for each in shown),
         },
-        measured={"page_bytes": len(page.encode())},
+        measured={"page_bytes": len(page.encode()), "largest_slide_page_bytes": largest},
         seconds=watch.seconds(),
     )
     write_manifest(out, manifest)
@@ -193,12 +210,15 @@ def _run_warnings(records: Sequence[tuple[Path, Manifest]]) -> list[str]:
     ]
 
 
+def _window(summary: Mapping[str, Any]) -> Window:
+    low, high = (tuple(float(v) for v in summary["window"][key]) for key in ("low", "high"))
+    return Window((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+
+
 def _illustrate(
-    slides: Sequence[ReportSlide], summary: Mapping[str, Any], settings: ReportConfig
+    slides: Sequence[ReportSlide], window: Window, settings: ReportConfig
 ) -> list[Illustrated]:
     """Cut the pictures of as many slides as the settings allow."""
-    low, high = (tuple(float(v) for v in summary["window"][key]) for key in ("low", "high"))
-    window = Window((low[0], low[1], low[2]), (high[0], high[1], high[2]))
     chosen = choose([s.slide for s in slides], settings.slides_with_pictures)
     shown = []
     with progress("report: pictures", len(chosen), "slides") as bar:
@@ -218,42 +238,13 @@ def _training(curves: Mapping[str, str | Path]) -> list[Chart]:
     return [chart for chart in found if chart is not None]
 
 
-def data_uri(kind: str, content: bytes | str) -> str:
-    """Return content as a ``data:`` address, so that the page needs no other file."""
-    raw = content.encode() if isinstance(content, str) else content
-    return f"data:{kind};base64,{base64.b64encode(raw).decode('ascii')}"
-
-
-def _render(**values: Any) -> str:
-    environment = Environment(
-        loader=PackageLoader("msdsr.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["data_uri"] = lambda content, kind: data_uri(kind, content)
-    loader = environment.loader
-    assert loader is not None
-    css, _, _ = loader.get_source(environment, "style.css")
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    template = environment.get_template("index.html.j2")
-    return template.render(
-        css=Markup(css),  # noqa: S704 - our own file, and no value enters it
-        version=__version__,
-        now=now,
-        field=FIELD,
-        **values,
-    )
-
-
-def _publish(out: Path, page: str, charts: Sequence[Chart], shown: Sequence[Illustrated]) -> None:
-    """Write the folder beside its place, and move it there by one rename."""
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    figures = unfinished / "figures"
+def _write_index(
+    folder: Path, page: str, charts: Sequence[Chart], shown: Sequence[Illustrated]
+) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    figures = folder / "figures"
     figures.mkdir(parents=True)
-    (unfinished / "index.html").write_text(page, encoding="utf-8")
+    (folder / "index.html").write_text(page, encoding="utf-8")
     for chart in charts:
         (figures / f"{chart.name}.png").write_bytes(chart.png)
     for each in shown:
@@ -261,4 +252,36 @@ def _publish(out: Path, page: str, charts: Sequence[Chart], shown: Sequence[Illu
             name = f"slide_{safe_name(each.slide.slide)}_{plate.factor}x.png"
             title = f"{each.slide.slide}, {plate.factor}×"
             (figures / name).write_bytes(plate_png(plate, title))
-    replace_path(unfinished, out)
+
+
+def _write_slides(
+    folder: Path,
+    viewed: Sequence[ReportSlide],
+    names: Mapping[str, str],
+    window: Window,
+    settings: ReportConfig,
+    *,
+    cohort: str,
+    title: str,
+) -> int:
+    """Write a page of each slide, one after another; return the bytes of the largest."""
+    folder.mkdir(parents=True)
+    largest = 0
+    neighbours = [None, *((s.slide, names[s.slide]) for s in viewed), None]
+    with progress("report: slides", len(viewed), "slides") as bar:
+        for i, one in enumerate(viewed):
+            page = slide_page(
+                Volumes(one.acquired, one.restored, one.spread, one.truth),
+                window,
+                settings.viewer_side,
+                cohort=cohort,
+                title=title,
+                slide=one.slide,
+                patient=one.patient,
+                notes=one.notes,
+                neighbours=Neighbours(neighbours[i], neighbours[i + 2]),
+            ).encode()
+            (folder / names[one.slide]).write_bytes(page)
+            largest = max(largest, len(page))
+            bar.advance()
+    return largest

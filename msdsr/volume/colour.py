@@ -12,6 +12,15 @@ from numpy.typing import DTypeLike, NDArray
 SRH_OFFSET = 5000 / 65536
 """CH1 = CH3 − CH2 + this part of full scale, as the published code for SRH has it."""
 
+HAEMATOXYLIN = (0.65, 0.70, 0.29)
+EOSIN = (0.07, 0.99, 0.11)
+"""Optical density of the two stains in red, green and blue: Ruifrok & Johnston, Quantification of
+histochemical staining by color deconvolution, Anal. Quant. Cytol. Histol. 23 (2001) 291-299, as
+scikit-image rounds them (``skimage.color.rgb_from_hed``)."""
+
+STAIN_DEPTH = (2.4, 0.65)
+"""Natural optical density of haematoxylin and of eosin where their amount is 1; chosen by eye."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -40,6 +49,11 @@ def full_scale(dtype: DTypeLike) -> float:
     return 2.0 ** (8 * dtype.itemsize) if dtype.kind == "u" else 1.0
 
 
+def is_srh(channels: Sequence[str]) -> bool:
+    """Tell whether these are the two channels of stimulated Raman histology."""
+    return sorted(channels) == ["CH2", "CH3"]
+
+
 def colours(raw: NDArray[Any], channels: Sequence[str]) -> NDArray[np.float32]:
     """Return the three colours of a picture, in raw intensities.
 
@@ -58,7 +72,7 @@ def colours(raw: NDArray[Any], channels: Sequence[str]) -> NDArray[np.float32]:
         green and blue; of more, the first three.
     """
     values = raw.astype(np.float32)
-    if set(channels) == {"CH2", "CH3"}:
+    if is_srh(channels):
         ch2, ch3 = values[list(channels).index("CH2")], values[list(channels).index("CH3")]
         ch1 = np.maximum(ch3 - ch2 + np.float32(SRH_OFFSET * full_scale(raw.dtype)), 0)
         return np.stack([ch1, ch2, ch3])
@@ -81,10 +95,55 @@ def to_rgb8(raw: NDArray[Any], channels: Sequence[str], window: Window) -> NDArr
     numpy.ndarray
         uint8, shape (3, …).
     """
-    seen = colours(raw, channels)
+    scaled = _part_of_window(colours(raw, channels), window)
+    rgb: NDArray[np.uint8] = np.rint(scaled * 255).astype(np.uint8)
+    return rgb
+
+
+def _part_of_window(seen: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+    """Return three colours as a part of the window, clipped to [0, 1]."""
     shape = (3,) + (1,) * (seen.ndim - 1)
     low = np.asarray(window.low, np.float32).reshape(shape)
     high = np.asarray(window.high, np.float32).reshape(shape)
-    scaled = np.clip((seen - low) / (high - low), 0, 1)
-    rgb: NDArray[np.uint8] = np.rint(scaled * 255).astype(np.uint8)
+    part: NDArray[np.float32] = np.clip((seen - low) / (high - low), 0, 1)
+    return part
+
+
+def virtual_he(raw: NDArray[Any], channels: Sequence[str], window: Window) -> NDArray[np.uint8]:
+    """Return SRH coloured like a section stained with haematoxylin and eosin.
+
+    A look-up, not a stain: what is rich in protein and DNA against lipid (CH1, nuclei above all)
+    absorbs as haematoxylin does, what is rich in lipid (CH2, cytoplasm and myelin) as eosin does,
+    and light passes both by Beer and Lambert's law. For each of red, green and blue::
+
+        255 · exp(−(h · d_h · H + e · d_e · E))
+
+    with the amounts H and E in [0, 1] as the window shows CH1 and CH2, the densities h and e of
+    `HAEMATOXYLIN` and `EOSIN`, and the depths d of `STAIN_DEPTH`.
+
+    Parameters
+    ----------
+    raw, channels
+        ``CH2`` and ``CH3``, in any order, on the first axis.
+    window
+        Intensities where an amount is 0 and 1: its red for CH1, its green for CH2.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, shape (3, …); white where there is neither.
+
+    Raises
+    ------
+    ValueError
+        When the channels are others.
+    """
+    if not is_srh(channels):
+        raise ValueError(f"not the channels of SRH: {', '.join(channels)}")
+    amounts = _part_of_window(colours(raw, channels), window)
+    shape = (3,) + (1,) * (amounts.ndim - 1)
+    haematoxylin = np.asarray(HAEMATOXYLIN, np.float32).reshape(shape) * STAIN_DEPTH[0]
+    eosin = np.asarray(EOSIN, np.float32).reshape(shape) * STAIN_DEPTH[1]
+    light = np.exp(-(haematoxylin * amounts[0] + eosin * amounts[1]))
+    rgb: NDArray[np.uint8] = np.rint(light * 255).astype(np.uint8)
     return rgb

@@ -61,7 +61,12 @@ def test_a_page_holds_tables_pictures_and_provenance(build, slide_of, tmp_path):
         "2024",
     ):
         assert words in text, words
-    assert manifest.counts == {"slides": 2, "slides_with_pictures": 2, "figures": 3}
+    assert manifest.counts == {
+        "slides": 2,
+        "slides_with_pictures": 2,
+        "slides_with_viewer": 2,
+        "figures": 3,
+    }
     assert sorted(p.name for p in (tmp_path / "report/figures").iterdir()) == [
         "slicefid.png",
         "slide_s1_2x.png",
@@ -77,11 +82,12 @@ def test_every_picture_has_a_text_and_nothing_is_loaded(build, slide_of):
     assert len(sources) == len(texts) == 1 + 3 * 4
     assert all(source.startswith("data:image/") for source in sources)
     assert all(len(text) > 10 for text in texts)
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1
+    assert page.values("script", "src") == []
     assert "link" not in page.tags
     links = page.values("a", "href")
     assert links
-    assert all(link.startswith(("#", "data:text/csv;base64,")) for link in links)
+    assert all(link.startswith(("#", "data:text/csv;base64,", "slides/")) for link in links)
     assert set(re.findall(r"https?://[^\s\"'<]+", html)) == set()
 
 
@@ -122,7 +128,7 @@ def test_hostile_names_are_shown_and_never_run(build, metrics_of, slide_of, tmp_
         settings=ReportConfig(title=HOSTILE),
     )
     page = Page(html)
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1
     assert not any(name.startswith("on") for _, name, _ in page.attributes)
     assert all(source.startswith("data:image/") for source in page.values("img", "src"))
     assert "".join(page.text).count(HOSTILE) >= 10
@@ -151,6 +157,32 @@ def test_pictures_are_capped_and_the_page_says_so(build, slide_of):
     manifest, html = build(slides, settings=ReportConfig(slides_with_pictures=1))
     assert manifest.counts["slides_with_pictures"] == 1
     assert "2 more slides without pictures" in " ".join(html.split())
+
+
+def test_a_slide_has_a_page_of_its_own_and_links_lead_there(build, slide_of, tmp_path):
+    manifest, html = build([slide_of("s1"), slide_of("s2"), slide_of("s3")])
+    folder = tmp_path / "report"
+    pages = sorted(path.name for path in (folder / "slides").iterdir())
+    assert pages == ["s1.html", "s2.html", "s3.html"]
+    links = [link for link in Page(html).values("a", "href") if link.startswith("slides/")]
+    assert {link.removeprefix("slides/") for link in links} == set(pages)
+    second = Page((folder / "slides/s2.html").read_text(encoding="utf-8"))
+    leads = [link for link in second.values("a", "href") if not link.startswith("#")]
+    assert {link for link in leads if ".." not in link} == {"s1.html", "s3.html"}
+    assert all((folder / "slides" / link.partition("#")[0]).exists() for link in leads)
+    sizes = [path.stat().st_size for path in (folder / "slides").iterdir()]
+    assert manifest.measured["largest_slide_page_bytes"] == max(sizes)
+
+
+def test_pages_of_slides_are_capped_and_the_page_says_so(build, slide_of, tmp_path):
+    slides = [slide_of(f"s{i}") for i in range(3)]
+    manifest, html = build(slides, settings=ReportConfig(viewer_slides=2))
+    assert manifest.counts["slides_with_viewer"] == 2
+    assert "1 more slide without a page" in " ".join(html.split())
+    assert len(list((tmp_path / "report/slides").iterdir())) == 2
+    _, none = build(slides, settings=ReportConfig(viewer_slides=0))
+    assert "slides/" not in none
+    assert list((tmp_path / "report/slides").iterdir()) == []
 
 
 def test_a_cohort_without_truth_says_so(build, metrics_of, slide_of):

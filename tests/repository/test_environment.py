@@ -84,7 +84,7 @@ def test_the_makefile_works_where_paths_have_spaces(tmp_path):
     folder.mkdir()
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         (folder / name).write_text((REPOSITORY / name).read_text())
-    for target in ("demo", "test", "example", "lint", "docs"):
+    for target in ("demo", "test", "example", "browser", "lint", "docs"):
         done = make("-n", target, folder=folder)
         assert done.returncode == 0, done.stderr
         assert str(folder) not in done.stdout

@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from msdsr.volume.colour import Window, colours, full_scale, to_rgb8
+from msdsr.volume.colour import (
+    EOSIN,
+    HAEMATOXYLIN,
+    STAIN_DEPTH,
+    Window,
+    colours,
+    full_scale,
+    to_rgb8,
+    virtual_he,
+)
 
 
 def test_srh_has_its_derived_red_whatever_the_order_of_channels():
@@ -43,3 +52,34 @@ def test_a_window_is_set_at_quantiles_and_a_flat_colour_is_black(rng):
     assert window.low[0] == pytest.approx(np.quantile(values[0], 0.1))
     assert window.high[1] == pytest.approx(np.quantile(values[1], 0.9))
     assert to_rgb8(values, ("r", "g", "b"), window)[2].max() == 0
+
+
+SEEN = Window((5000, 0, 0), (9000, 1000, 1000))
+
+
+def srh(ch2, ch3):
+    return np.array([[ch2], [ch3]], np.uint16)
+
+
+def test_h_and_e_is_white_without_signal_and_pink_or_purple_with_it():
+    none = virtual_he(srh(0, 0), ("CH2", "CH3"), SEEN)[:, 0]
+    lipid = virtual_he(srh(1000, 1000), ("CH2", "CH3"), SEEN)[:, 0].astype(int)
+    nucleus = virtual_he(srh(0, 4000), ("CH2", "CH3"), SEEN)[:, 0].astype(int)
+    assert none.tolist() == [255, 255, 255]
+    assert min(lipid[0], lipid[2]) > 220 > 150 > lipid[1]
+    assert nucleus[2] > nucleus[0] > nucleus[1]
+    assert nucleus.max() < 135
+
+
+def test_h_and_e_absorbs_as_the_stains_that_scikit_image_knows():
+    from skimage.color import rgb_from_hed
+
+    assert tuple(map(tuple, rgb_from_hed[:2].tolist())) == (HAEMATOXYLIN, EOSIN)
+    both = virtual_he(srh(500, 2500), ("CH3", "CH2")[::-1], SEEN)[:, 0]
+    density = 0.5 * (STAIN_DEPTH[0] * rgb_from_hed[0] + STAIN_DEPTH[1] * rgb_from_hed[1])
+    assert both.tolist() == np.rint(255 * np.exp(-density)).tolist()
+
+
+def test_h_and_e_is_for_srh_alone():
+    with pytest.raises(ValueError, match="DAPI"):
+        virtual_he(np.zeros((2, 1)), ("DAPI", "CH3"), SEEN)

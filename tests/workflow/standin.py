@@ -59,6 +59,8 @@ def main():
     product = arguments[VERBS[verb]]
     if verb == ("report",):
         Path(product, "index.html").write_text("<p>made by the stand-in\n")
+        Path(product, "slides").mkdir(exist_ok=True)
+        Path(product, "slides/one.html").write_text("<p>made by the stand-in\n")
         Path(product, "figures").mkdir(exist_ok=True)
         Path(product, "figures/one.png").write_bytes(b"made by the stand-in")
     else:

@@ -161,6 +161,11 @@ def digest(select):
     return rows_hash
 
 
+def truths_of_cohort(wildcards):
+    """Return the truths of the job's cohort, of the slides that are restored and have one."""
+    return [s.truth for s in SLIDES[wildcards.cohort].values() if s.split == "infer" and s.truth]
+
+
 def phantom_slides(with_truth):
     """Return the names of the phantom cohorts' slides that have a truth, or of those without."""
     slides = [s for cohort in cohorts_from("phantom") for s in SLIDES[cohort].values()]

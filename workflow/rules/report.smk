@@ -1,4 +1,4 @@
-# The page a cohort is judged by.
+# The pages a cohort is judged by: one for the cohort, and one for each slide.
 
 
 rule report_cohort:
@@ -6,6 +6,17 @@ rule report_cohort:
         metrics="results/{cohort}/metrics",
         manifest="results/{cohort}/metrics.json",
         models=collect("results/models/{model}/model.json", model=models_of),
+        acquired=collect(
+            "results/{item.cohort}/slides/{item.slide}/denoised.ome.zarr",
+            item=slides_in("infer"),
+        ),
+        restored=collect(
+            "results/{item.cohort}/slides/{item.slide}/{method}_{factor}x.ome.zarr",
+            item=slides_in("infer"),
+            method=METHODS,
+            factor=FACTORS,
+        ),
+        truths=truths_of_cohort,
     output:
         page=report(
             "results/{cohort}/report/index.html",
@@ -20,6 +31,13 @@ rule report_cohort:
             category="Figures",
             labels={"cohort": "{cohort}", "figure": "{figure}"},
         ),
+        slides=report(
+            directory("results/{cohort}/report/slides"),
+            patterns=["{slide}.html"],
+            caption="../report/slide.rst",
+            category="Slides",
+            labels={"cohort": "{cohort}", "slide": "{slide}"},
+        ),
         manifest=ensure("results/{cohort}/report.json", non_empty=True),
     log:
         "results/logs/report/{cohort}.log",
@@ -32,7 +50,7 @@ rule report_cohort:
         mem_mb=growing(8000),
         runtime=60,
     params:
-        algorithm=1,
+        algorithm=2,
         settings=settings("report"),
         slides=digest(slides_in("train", "val", "infer")),
         sheet=lookup(dpath="cohorts/{cohort}/sheet", within=config),

@@ -1,0 +1,271 @@
+"""A report of small volumes, and a real Chromium to open it in."""
+
+import io
+import json
+import os
+import shutil
+from base64 import b64decode
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from msdsr.config import ReportConfig
+from msdsr.manifest import Manifest, write_manifest
+from msdsr.report import ReportSlide, build_report
+from msdsr.volume import VoxelSize, write_volume
+from msdsr.volume.colour import Window
+
+HOSTILE = """<script>alert("1")</script>'&amp;<img src=x onerror=alert(2)>"""
+WINDOW = Window((4000, 3000, 2500), (12000, 26000, 28000))
+ROWS, COLUMNS, PLANES = 40, 48, 9
+FINE, COARSE = VoxelSize(0.5, 0.5, 0.5), VoxelSize(1.0, 0.5, 0.5)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+def missing(what):
+    """Skip where a developer has no browser; in continuous integration that is a failure."""
+    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
+        pytest.fail(f"{what}: continuous integration runs the browser tests", pytrace=False)
+    pytest.skip(f"{what}: `make browser` installs Chromium")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        missing("no Chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("no playwright")
+    # Playwright gives every launch a fresh profile.
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def volume(rng, shape):
+    """Smooth shapes and some noise; smooth alone would hide an error of one voxel."""
+    from scipy.ndimage import gaussian_filter
+
+    field = gaussian_filter(rng.standard_normal(shape), (0, 1, 2, 2))
+    field = (field - field.min()) / np.ptp(field) * 24000 + 2500
+    return (field + rng.normal(0, 500, shape)).clip(0, 65535).astype(np.uint16)
+
+
+@pytest.fixture(scope="session")
+def slide_of(tmp_path_factory):
+    """Write the volumes of a slide; return it and its arrays by name."""
+    root = tmp_path_factory.mktemp("stores")
+
+    def make(slide, channels=("CH2", "CH3"), truth=True, factors=(2, 4), seed=5):
+        rng = np.random.default_rng(seed)
+        folder = root / f"{len(list(root.iterdir()))}"
+        whole = volume(rng, (len(channels), 2 * PLANES - 1, ROWS, COLUMNS))
+        arrays = {"truth": whole, "acquired": whole[:, ::2]}
+        write_volume(folder / "truth.ome.zarr", whole, FINE, channels)
+        write_volume(folder / "acquired.ome.zarr", whole[:, ::2], COARSE, channels)
+        restored, spread = {}, {}
+        for factor in factors:
+            made = (whole + rng.normal(0, 1500, whole.shape)).clip(0, 65535).astype(np.uint16)
+            made[:, ::factor] = whole[:, ::factor]
+            arrays[f"msdsr {factor}"] = made
+            arrays[f"spread {factor}"] = np.abs(rng.normal(0, 800, whole.shape)).astype(np.float32)
+            restored[factor] = {"msdsr": folder / f"msdsr_{factor}x.ome.zarr"}
+            spread[factor] = {"msdsr": folder / f"msdsr_{factor}x_std.ome.zarr"}
+            write_volume(restored[factor]["msdsr"], made, FINE, channels)
+            write_volume(spread[factor]["msdsr"], arrays[f"spread {factor}"], FINE, channels)
+        found = ReportSlide(
+            slide,
+            "P1",
+            folder / "acquired.ome.zarr",
+            restored,
+            folder / "truth.ome.zarr" if truth else None,
+            slide,
+            spread,
+        )
+        return found, arrays
+
+    return make
+
+
+def publish_metrics(folder, slides, channels=("CH2", "CH3")):
+    """Publish as much of a cohort's metrics as a report reads."""
+    folder.mkdir()
+    columns = ["cohort", "factor", "method", "plane", "metric", "value", "n"]
+    rows = [
+        ("demo", 2, method, plane, "FID", 10.0 * (i + 1), 9)
+        for i, method in enumerate(("nearest", "linear", "msdsr"))
+        for plane in ("XY", "XZ", "YZ", "mean")
+    ]
+    tables = {
+        "slicefid": pd.DataFrame(rows, columns=columns),
+        "paired": pd.DataFrame([], columns=columns),
+        "slides": pd.DataFrame(
+            [
+                ("demo", 2, "msdsr", slide, "P1", plane, "KID", 0.1, 9)
+                for slide in slides
+                for plane in ("XY", "XZ", "YZ")
+            ],
+            columns=[*columns[:3], "slide", "patient", *columns[3:]],
+        ),
+    }
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+        table.to_parquet(folder / f"{name}.parquet", index=False)
+    summary = {
+        "slides": slides, "patients": ["P1"], "factors": [2, 4], "methods": ["msdsr"],
+        "paired_slides": 0, "reference_images": 9, "reference_slides": ["V"], "crop": 32,
+        "max_images": 9, "window": {"low": WINDOW.low, "high": WINDOW.high},
+        "data_range": [1.0, 1.0], "channels": channels, "pixel_um": [0.5, 0.5],
+        "inception_sha256": "0" * 64, "warnings": [HOSTILE],
+    }  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary))
+    write_manifest(folder, Manifest(stage="evaluate", algorithm=1))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory, slide_of):
+    """A report of two slides: its folder, its pages by slide, and the first one's arrays."""
+    root = tmp_path_factory.mktemp("a lab's report")
+    first, arrays = slide_of("S1")
+    second, _ = slide_of(HOSTILE, truth=False, factors=(2,), seed=6)
+    build_report(
+        cohort=HOSTILE,
+        metrics_dir=publish_metrics(root / "metrics", ["S1", HOSTILE]),
+        slides=[first, second],
+        curves={},
+        manifests=[],
+        out_dir=root / "report",
+        settings=ReportConfig(title=HOSTILE, slides_with_pictures=0, viewer_side=64),
+        attribution=HOSTILE,
+    )
+    pages = {
+        "S1": root / "report/slides/S1.html",
+        HOSTILE: next(p for p in (root / "report/slides").iterdir() if p.name != "S1.html"),
+    }
+    return root / "report", pages, arrays
+
+
+class Viewer:
+    """A page that is open, and what it said."""
+
+    def __init__(self, page):
+        self.page, self.said, self.asked, self.alerts, self.visits = page, [], [], [], 0
+        page.set_default_timeout(5000)
+        page.on("console", lambda message: self.said.append(message.text))
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("dialog", self._dismiss)
+
+    def _dismiss(self, dialog):
+        self.alerts.append(dialog.message)
+        dialog.dismiss()
+
+    def open(self, path, fragment=""):
+        self.page.goto(path.as_uri() + fragment)
+        self.page.wait_for_selector("#viewer[data-ready]")
+        return self
+
+    def settle(self):
+        """Wait until what was asked for is drawn: two frames, and the delayed address."""
+        self.page.evaluate(
+            "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+
+    def wait(self, expression):
+        """Wait until an expression holds; the page's own policy forbids Playwright's waiting."""
+        for _ in range(200):
+            if self.page.evaluate(expression):
+                return
+            self.page.wait_for_timeout(25)
+        raise AssertionError(f"never came true: {expression}")
+
+    def go(self, fragment):
+        """Open another address of the same page."""
+        # Never the hash that is there already: that would be no change.
+        self.visits += 1
+        self.page.evaluate("(hash) => { location.hash = hash }", f"{fragment}&visit={self.visits}")
+        self.settle()
+        self.page.wait_for_timeout(30)
+        self.settle()
+
+    def press(self, *keys):
+        for key in keys:
+            self.page.keyboard.press(key)
+        self.settle()
+
+    def focus(self):
+        self.page.focus("#viewer")
+
+    def text(self, selector):
+        return self.page.inner_text(selector)
+
+    def panes(self):
+        """Return the panes that are seen."""
+        return self.page.eval_on_selector_all(
+            ".viewpane:not([hidden])", "(all) => all.map((pane) => pane.dataset.pane)"
+        )
+
+    def canvas(self, pane, view):
+        """Return what a canvas shows: (rows, columns, 3), uint8."""
+        uri = self.page.eval_on_selector(
+            f'[data-pane="{pane}"] canvas.{view}', "(canvas) => canvas.toDataURL()"
+        )
+        return np.asarray(Image.open(io.BytesIO(b64decode(uri.partition(",")[2]))).convert("RGB"))
+
+    def voxels(self, pane, view, planes=2 * PLANES - 1):
+        """Return the colour in the middle of every voxel, at zoom 1: (down, right, 3)."""
+        shown = self.canvas(pane, view)
+        xy = self.page.eval_on_selector(f'[data-pane="{pane}"] canvas.xy', "(c) => c.width")
+        step = xy / COLUMNS
+        right, down = {"xy": (COLUMNS, ROWS), "xz": (COLUMNS, planes), "yz": (planes, ROWS)}[view]
+        rows, columns = (
+            ((length - count * step) / 2 + (np.arange(count) + 0.5) * step).astype(int)
+            for length, count in zip(shown.shape[:2], (down, right), strict=True)
+        )
+        return shown[np.ix_(rows, columns)]
+
+
+@pytest.fixture
+def context_of(chromium):
+    contexts = []
+
+    def make(**settings):
+        context = chromium.new_context(**{"viewport": {"width": 1200, "height": 900}} | settings)
+        contexts.append(context)
+        return context
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def viewer(context_of):
+    """Return a page that no request may leave; what goes wrong in it fails the test."""
+    made = []
+
+    def make(**settings):
+        context = context_of(**settings)
+        context.set_offline(True)
+        made.append(Viewer(context.new_page()))
+        return made[-1]
+
+    yield make
+    for each in made:
+        assert each.said == []
+        assert each.alerts == []
+        assert [url for url in each.asked if not url.startswith(("file:", "data:"))] == []
