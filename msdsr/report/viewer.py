@@ -32,6 +32,9 @@ made any smaller."""
 
 COARSE = 1024
 CLIPPED = 0.0005
+COMPUTED = ("nearest", "linear")
+"""Methods that the page computes from the acquired planes, whether or not they are stored."""
+
 SPREAD_QUANTILE = 0.999
 
 
@@ -55,6 +58,16 @@ class Volumes:
     restored: Mapping[int, Mapping[str, Path]]
     spread: Mapping[int, Mapping[str, Path]]
     truth: Path | None
+
+    def without(self, methods: Sequence[str]) -> Volumes:
+        """Return the same without some methods."""
+
+        def rest(
+            of: Mapping[int, Mapping[str, Path]],
+        ) -> dict[int, dict[str, Path]]:
+            return {f: {m: p for m, p in s.items() if m not in methods} for f, s in of.items()}
+
+        return Volumes(self.acquired, rest(self.restored), rest(self.spread), self.truth)
 
 
 @dataclass(frozen=True)
@@ -117,6 +130,7 @@ def slide_data(volumes: Volumes, window: Window, side: int) -> dict[str, Any]:
     acquired planes itself, cuts XZ and YZ out of the XY planes, and takes differences.
     """
     spec = read_spec(volumes.acquired)
+    volumes = volumes.without(COMPUTED)
     truth = None if volumes.truth is None else _Truth.of(volumes.truth, spec, volumes.restored)
     side = min(side, largest_side(stored_planes(spec, volumes, truth), spec.shape[0]))
     field = tissue_field(volumes.acquired, spec, side)

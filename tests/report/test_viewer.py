@@ -154,6 +154,13 @@ def test_a_standard_deviation_is_shown_where_there_is_one(slide_of, tmp_path, rn
     assert levels[1].max() == 0
 
 
+def test_what_the_page_computes_is_not_stored_again(slide_of):
+    slide = slide_of()
+    stored = {2: {"linear": slide.truth, "nearest": slide.truth, **slide.restored[2]}}
+    data = slide_data(volumes(slide, restored=stored, spread=stored), WINDOW, 32)
+    assert [m["name"] for m in data["factors"][0]["methods"]] == ["msdsr"]
+
+
 def test_a_page_that_would_grow_too_big_gets_a_smaller_field():
     side = largest_side(1000, 8)
     assert 8000 * side**2 <= MOST_BYTES < 8000 * (side + 1) ** 2

@@ -14,7 +14,7 @@ rule report_cohort:
             "results/{item.cohort}/slides/{item.slide}/{method}_{factor}x.ome.zarr",
             item=slides_in("infer"),
             method=METHODS,
-            factor=FACTORS,
+            factor=factors_of_cohort,
         ),
         truths=truths_of_cohort,
     output:
