@@ -328,7 +328,20 @@ class SuperresolveConfig(Section):
     stride: Count = Field(
         default=40, description="Distance between the lateral tiles of a slice (pixels)."
     )
-    batch: Count = Field(default=64, description="Tiles the network sees at a time.")
+    batch: Count | Literal["auto"] = Field(
+        default="auto",
+        description="Tiles the network sees at a time; `auto`: 32 on a CPU, 1024 on a GPU of 40 GB "
+        "or more, 256 on a smaller one.",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Arithmetic inside the network; `auto`: bfloat16 on a GPU and on a CPU that "
+        "has matrix units for it (AMX), float32 elsewhere. All else is float32.",
+    )
+    compile: bool = Field(
+        default=False,
+        description="Compile the network for batches of one size (falls back to eager).",
+    )
     block: Count | Literal["auto"] = Field(
         default="auto",
         description="Side in Y and X of the block that is restored at a time, without its halo "

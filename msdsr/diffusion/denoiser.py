@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
+import functools
 import math
+from collections.abc import Callable
 from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from msdsr.diffusion.inference import Forward, Precision
 from msdsr.diffusion.network import Model
 from msdsr.diffusion.objective import interlace, network_input, x0_from_epsilon, x0_from_v
-
-Precision = Literal["float32", "bfloat16"]
-
 
 Schedule = Literal["log_snr", "published", "ddpm"]
 
@@ -89,13 +88,17 @@ class NetworkDenoiser:
     model
         Its network is shared, not copied, and used in the mode (train, eval) that it is in.
     precision
-        Arithmetic inside the network, under autocast; x0 is always worked out in float32.
+        Arithmetic inside the network; x0 is always worked out in float32.
     clamp
         Hold x0 inside the range of the data. The true posterior mean always lies there; far from
         the data (σ ≫ 1) x0 = x − σ·ε is otherwise at the mercy of small errors of ε.
     integer_timesteps
         Round t to the steps of the training, instead of giving the time embedding what lies
         between two of them.
+    fast
+        The network will only predict: its weights may be laid out anew or copied (`Forward`).
+    compiled_batch
+        With ``fast``: compile the network for batches of this one size.
     """
 
     def __init__(
@@ -105,6 +108,8 @@ class NetworkDenoiser:
         *,
         clamp: bool = True,
         integer_timesteps: bool = False,
+        fast: bool = False,
+        compiled_batch: int | None = None,
     ) -> None:
         self.model = model
         self.precision = precision
@@ -112,9 +117,14 @@ class NetworkDenoiser:
         self.integer_timesteps = integer_timesteps
         # A shallow copy with its own table of parts: the time embedding is worked out once a call,
         # for one image, while the model's own network can go on learning with many t at a time.
-        self._network: nn.Module = copy.copy(model.network)
-        self._network._modules = dict(model.network._modules)
-        self._network.time_proj = _OneTimestep(cast("nn.Module", model.network.time_proj))
+        network: nn.Module = copy.copy(model.network)
+        network._modules = dict(model.network._modules)
+        network.time_proj = _OneTimestep(cast("nn.Module", model.network.time_proj))
+        self._predict: Callable[[Tensor, Tensor], Tensor] = functools.partial(
+            self._under_autocast, network
+        )
+        if fast:
+            self._predict = Forward(network, precision, model.device, compiled_batch)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: float, clean: Tensor, observed: Tensor) -> Tensor:
@@ -125,16 +135,16 @@ class NetworkDenoiser:
         x_t = x.float() * math.sqrt(alpha_bar)
         given = network_input(x_t, clean, observed, self.model.objective.conditioning)
         t = self.model.schedule.timestep(sigma, integer=self.integer_timesteps)
-        with self._arithmetic(x.device):
-            steps = torch.full((1,), t, dtype=torch.float32, device=x.device)
-            predicted: Tensor = self._network(given, steps).sample.float()
+        predicted = self._predict(given, torch.full((1,), t, device=x.device))
         v = self.model.objective.prediction == "v"
         x0 = (x0_from_v if v else x0_from_epsilon)(x_t, predicted, alpha_bar)
         if self.clamp:
             x0 = self.model.transform.clamp(x0)
         return interlace(x0, clean, observed)
 
-    def _arithmetic(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
-        if self.precision == "bfloat16":
-            return torch.autocast(device.type, torch.bfloat16)
-        return contextlib.nullcontext()
+    def _under_autocast(self, network: nn.Module, given: Tensor, steps: Tensor) -> Tensor:
+        """Return the prediction of a network that may go on learning in float32."""
+        rounded = self.precision == "bfloat16"
+        with torch.autocast(given.device.type, torch.bfloat16, enabled=rounded):
+            predicted: Tensor = network(given, steps).sample
+        return predicted.float()

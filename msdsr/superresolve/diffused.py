@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from msdsr.diffusion.denoiser import NetworkDenoiser, Precision, noise_levels
+from msdsr.diffusion.denoiser import NetworkDenoiser, noise_levels
+from msdsr.diffusion.inference import choose_batch, choose_precision
 from msdsr.diffusion.network import Model
 from msdsr.superresolve.engine import Block, Tiling, Walk, count_walk, restore
 from msdsr.superresolve.plan import Task
@@ -30,12 +31,15 @@ class Diffused:
     def __init__(self, task: Task, model: Model) -> None:
         self.task, self.model = task, model
         settings = task.settings
-        precision: Precision = "bfloat16" if model.device.type == "cuda" else "float32"
-        whole = settings.schedule != "log_snr"
-        self.denoiser = NetworkDenoiser(model, precision, integer_timesteps=whole)
-        self.tiling = Tiling(
-            model.image_size, min(settings.stride, model.image_size), settings.batch
+        batch = choose_batch(settings.batch, model.device)
+        self.denoiser = NetworkDenoiser(
+            model,
+            choose_precision(settings.precision, model.device),
+            integer_timesteps=settings.schedule != "log_snr",
+            fast=True,
+            compiled_batch=batch if settings.compile else None,
         )
+        self.tiling = Tiling(model.image_size, min(settings.stride, model.image_size), batch)
         self.walk = Walk(
             noise_levels(model, settings.schedule, settings.steps),
             settings.eta,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import torch
 
 from msdsr.config import Interpolation, SuperresolveConfig
+from msdsr.diffusion.inference import choose_precision
 from msdsr.diffusion.network import Model, load_model
 from msdsr.errors import UserError
 from msdsr.manifest import identity
@@ -66,6 +67,17 @@ class Request:
             None if values["model"] is None else Path(values["model"]),
             values["seed"],
         )
+
+    def settled(self, device: torch.device) -> Request:
+        """Return the request with the device's choice in place of ``precision: auto``.
+
+        What is written down is then what was done, and work that was begun in one arithmetic is not
+        gone on with in another.
+        """
+        if self.method not in NETWORK_METHODS:
+            return self
+        precision = choose_precision(self.settings.precision, device)
+        return replace(self, settings=self.settings.model_copy(update={"precision": precision}))
 
     def prepare(self, device: torch.device) -> Prepared:
         """Check the request and load what it needs.

@@ -121,7 +121,9 @@ def denoise_slices(
                 given[run.batch] = x_CZSU[:, rows, s, u].permute(2, 0, 1, 3)
                 known[run.batch] = clean_CZSU[:, rows, s, u].permute(2, 0, 1, 3)
             n = runs[-1].batch.stop
-            found = denoiser(given[:n], sigma, known[:n], block.acquired[rows])
+            # Always the whole buffer, the end of the last batch being filled with old tiles: the
+            # kernels for another size may round otherwise, and compiled ones know no other.
+            found = denoiser(given, sigma, known, block.acquired[rows])
             for run, (_, s, u) in zip(runs, where, strict=True):
                 part = found[run.batch].permute(1, 2, 0, 3)
                 x0_CZSU[:, rows, s, u] += part * weights[run.window]

@@ -92,7 +92,7 @@ def superresolve(
     )
     kind = choose_device(device)
     alone = finish or worker_count(kind, gpus) == 1
-    ready = request.prepare(kind if alone else torch.device("cpu"))
+    ready = request.settled(kind).prepare(kind if alone else torch.device("cpu"))
     with Work(work, ready.plan) as job:
         stage = _Stage(ready, job, Path(out).name, kind)
         if finish:
@@ -134,7 +134,7 @@ def superresolve_part(
     )
     kind = choose_device(device)
     alone = worker_count(kind, gpus) == 1
-    ready = request.prepare(kind if alone else torch.device("cpu"))
+    ready = request.settled(kind).prepare(kind if alone else torch.device("cpu"))
     with Work(work, ready.plan, part.name) as job:
         stage = _Stage(ready, job, Path(out).name, kind)
         mine = part.of(stage.blocks)
