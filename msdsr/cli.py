@@ -195,10 +195,17 @@ def superresolve(
     finish: Annotated[
         bool, typer.Option("--finish", help="Publish what all parts have restored.")
     ] = False,
+    patches: Annotated[
+        Path | None, typer.Option(help="The slide's patch table, for its background.")
+    ] = None,
+    preview: Annotated[
+        Path | None, typer.Option(help="Folder for pictures of what is being restored.")
+    ] = None,
+    preview_every: Annotated[int, typer.Option(min=1, help="Steps between pictures.")] = 5,
     settings: Settings = "{}",
 ) -> None:
     """Fill the missing planes of a volume; acquired planes stay bit for bit."""
-    from msdsr.superresolve import Part, superresolve_part
+    from msdsr.superresolve import Part, Preview, superresolve_part
     from msdsr.superresolve import superresolve as run
 
     options: dict[str, Any] = {
@@ -208,6 +215,8 @@ def superresolve(
         "seed": seed,
         "device": device,
         "gpus": gpus,
+        "patches": patches,
+        "preview": None if preview is None else Preview(preview, preview_every),
         "settings": parse_settings(SuperresolveConfig, settings),
     }
     if part is None:

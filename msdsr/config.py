@@ -349,6 +349,16 @@ class SuperresolveConfig(Section):
         "GPU's free memory (on a CPU: 2 GB), else the largest of its halves, thirds, … that fits. "
         "The result depends on where blocks meet, so it is chosen once a slide and kept.",
     )
+    background: Literal["interpolate", "restore"] = Field(
+        default="interpolate",
+        description="Tiles without tissue, as the patch stage sees it: linear interpolation "
+        "(`interpolate`; manifest and store say so), or the network too (`restore`).",
+    )
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = Field(
+        default=10.0,
+        description="A block that takes longer is saved so often (min), between two steps; 0: "
+        "after every step.",
+    )
 
     @model_validator(mode="after")
     def _order_2_has_one_denoiser(self) -> Self:

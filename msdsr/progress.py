@@ -42,10 +42,16 @@ class Bar:
         self._note = ""
         self._rich: Progress | None = None
 
-    def advance(self, count: int = 1) -> None:
-        """Count ``count`` more units as finished."""
+    def advance(self, count: int = 1, note: str | None = None) -> None:
+        """Count ``count`` more units as finished; a note stays until the next."""
         self.done += count
+        self._note = self._note if note is None else note
         self._show()
+
+    def skip(self, count: int) -> None:
+        """Count units that an earlier attempt finished; they are not of this one's rate."""
+        self._first += count
+        self.advance(count)
 
     def note(self, text: str) -> None:
         """Show a short text, such as the loss, behind the figures."""

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from msdsr.config import EvaluateConfig
 from msdsr.errors import UserError
 from msdsr.evaluate.extract import Extractor
-from msdsr.evaluate.slices import spread_crops, tissue_mask
+from msdsr.evaluate.slices import spread_crops
 from msdsr.evaluate.sources import Stored
 from msdsr.manifest import Manifest, identity
 from msdsr.metrics.inception import Inception
 from msdsr.progress import progress
 from msdsr.volume import Region, Work, open_volume, read_spec
 from msdsr.volume.colour import Window, colours
+from msdsr.volume.tissue import tissue_mask
 
 ALGORITHM = 1
 WINDOW_PIXELS = 20_000_000

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from msdsr.volume import Region
@@ -22,24 +20,6 @@ ACROSS = {"XY": 0, GENERATED: 0, "XZ": 1, "YZ": 2}
 TRIES = 20
 GOLDEN = 1.2207440846057596
 """The real root of t⁴ = t + 1: its inverse powers spread points evenly in three dimensions."""
-
-
-def tissue_mask(patches: str | Path, shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return where the patch manifest of a slide says that there is tissue.
-
-    Parameters
-    ----------
-    patches
-        Parquet with the columns ``y0``, ``x0``, ``height``, ``width`` (pixels), ``background``.
-    shape_yx
-        Rows and columns of the slide.
-    """
-    mask = np.zeros(shape_yx, bool)
-    table = pd.read_parquet(patches, columns=["y0", "x0", "height", "width", "background"])
-    boxes = table.loc[~table["background"], ["y0", "x0", "height", "width"]].to_numpy(int)
-    for y0, x0, height, width in boxes:
-        mask[y0 : y0 + height, x0 : x0 + width] = True
-    return mask
 
 
 def spread_crops(

@@ -18,12 +18,13 @@ from msdsr.evaluate.candidates import Candidates, open_candidates
 from msdsr.evaluate.extract import Extractor
 from msdsr.evaluate.paired import paired_scores
 from msdsr.evaluate.reference import Reference, require_pixel_size
-from msdsr.evaluate.slices import GENERATED, PLANES, spread_crops, tissue_mask
+from msdsr.evaluate.slices import GENERATED, PLANES, spread_crops
 from msdsr.evaluate.sources import Source
 from msdsr.manifest import Manifest, fingerprint, identity, manifest_path
 from msdsr.metrics.inception import Inception
 from msdsr.progress import progress
 from msdsr.volume import Region, Work, keep_every, read_spec
+from msdsr.volume.tissue import tissue_mask
 
 ALGORITHM = 1
 ACQUIRED, TRUTH = "acquired", "truth"

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from msdsr.diffusion.denoiser import NetworkDenoiser, noise_levels
 from msdsr.diffusion.inference import choose_batch, choose_precision
 from msdsr.diffusion.network import Model
-from msdsr.superresolve.engine import Block, Tiling, Walk, count_walk, restore
+from msdsr.superresolve.engine import (
+    Block,
+    Tiling,
+    Walk,
+    count_background,
+    count_walk,
+    planes_of_step,
+    restore,
+)
 from msdsr.superresolve.plan import Task
 from msdsr.superresolve.voxels import read_acquired, to_dtype
 from msdsr.superresolve.watch import Watch
@@ -49,15 +57,29 @@ class Diffused:
             settings.order,
         )
 
+        self.evaluations = sum(
+            len(planes_of_step(settings.mode, step, task.seed)) for step in range(self.walk.steps)
+        )
+
     def cost(self, regions: Sequence[Region]) -> int:
         """Return how many tiles the network will denoise for some regions."""
         _, _, rows, columns = self.task.target.shape
+        mode = self.task.settings.mode
         return sum(
             count_walk(
-                self._padded(self._halo(region)), rows, columns,
-                self.task.settings.mode, self.walk, self.tiling,
+                self._padded(self._halo(region)), rows, columns, mode, self.walk, self.tiling,
+                self._tissue(self._halo(region)),
             )
             for region in regions
+        )  # fmt: skip
+
+    def spared(self, region: Region) -> int:
+        """Return how many tiles of a region hold no tissue, so that the network is spared them."""
+        _, _, rows, columns = self.task.target.shape
+        outer = self._halo(region)
+        return count_background(
+            self._padded(outer), rows, columns, self.task.settings.mode, self.walk, self.tiling,
+            self._tissue(outer),
         )  # fmt: skip
 
     def memory(self, region: Region) -> int:
@@ -70,8 +92,21 @@ class Diffused:
         outer = self._halo(region)
         acquired = read_acquired(self.task.acquired, outer)
         block = self._block(acquired, outer)
-        mode = self.task.settings.mode
-        restored = restore(self.denoiser, block, mode, self.walk, self.tiling, watch.advance)
+        start = watch.saved_state(region)
+        if start is not None:
+            walks = 2 if self.task.settings.mode == "average" else 1
+            taken = start.walk * self.walk.steps + start.step
+            watch.skip(self.cost([region]) * taken // (walks * self.walk.steps))
+        restored = restore(
+            self.denoiser,
+            block,
+            self.task.settings.mode,
+            self.walk,
+            self.tiling,
+            watch.advance,
+            start=start,
+            after_step=lambda state: watch.after_step(region, block, state, order=self.walk.order),
+        )
         raw = self.model.transform.inverse(self._crop(restored, outer, region), channel_axis=0)
         voxels = to_dtype(raw.cpu().numpy(), self.task.target.dtype)
         rows = acquired_rows(acquired.shape[1], self.task.factor)
@@ -107,7 +142,16 @@ class Diffused:
         clean[:, rows] = known
         mask[rows] = True
         _, _, height, width = self.task.target.shape
-        return Block(clean, mask, padded, height, width)
+        return Block(clean, mask, padded, height, width, self._tissue(outer))
+
+    def _tissue(self, outer: Region) -> torch.Tensor | None:
+        """Return where there is tissue in a block with its padding, or nothing: everywhere."""
+        if self.task.tissue is None:
+            return None
+        _, y, x = outer.slices
+        _, below, right = self._margins(outer)
+        mask = np.pad(self.task.tissue[y, x], ((0, below), (0, right)), mode="symmetric")
+        return torch.from_numpy(mask)
 
     def _crop(self, restored: torch.Tensor, outer: Region, region: Region) -> torch.Tensor:
         above, _, _ = self._margins(outer)

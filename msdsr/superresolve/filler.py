@@ -18,9 +18,12 @@ class Filler(Protocol):
     ----------
     unit
         What the progress bar counts (plural): ``tiles`` of a network, ``blocks`` else.
+    evaluations
+        How often a network sees each voxel of tissue, overlaps of tiles aside.
     """
 
     unit: str
+    evaluations: int
 
     def cost(self, regions: Sequence[Region]) -> int:
         """Return how many units the restoration of some regions takes."""
@@ -28,6 +31,10 @@ class Filler(Protocol):
 
     def memory(self, region: Region) -> int:
         """Return the most bytes that restoring a region takes, beside those of a network."""
+        ...
+
+    def spared(self, region: Region) -> int:
+        """Return how many units a region takes less, because it is background."""
         ...
 
     def restore(self, region: Region, watch: Watch) -> NDArray[Any]:

@@ -20,6 +20,7 @@ class Interpolated:
     """A `Filler` that interpolates along z."""
 
     unit = "blocks"
+    evaluations = 0
 
     def __init__(self, task: Task, method: Interpolation) -> None:
         self.task, self.method = task, method
@@ -32,6 +33,10 @@ class Interpolated:
         """Return the bytes of a region's planes, read and made, with float32 copies of some."""
         voxels = self.task.target.shape[0] * math.prod(region.shape)
         return voxels * (2 * self.task.target.dtype.itemsize + 4)
+
+    def spared(self, region: Region) -> int:
+        """Return 0: background is interpolated like everything."""
+        return 0
 
     def restore(self, region: Region, watch: Watch) -> NDArray[Any]:
         """Return all planes of a region."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 
 from msdsr.config import SuperresolveConfig
 from msdsr.diffusion.network import Model
@@ -45,6 +46,8 @@ class Task:
         s: plane i of ``acquired`` is plane i·s of ``target``.
     settings, seed
         What else the result depends on.
+    tissue
+        (y, x): where there is tissue; the rest may be interpolated. None: tissue everywhere.
     """
 
     acquired: xr.DataArray
@@ -53,11 +56,15 @@ class Task:
     factor: int
     settings: SuperresolveConfig
     seed: int
+    tissue: NDArray[np.bool_] | None = None
 
     def counts(self) -> dict[str, Any]:
-        """Return what the manifest counts of the acquired planes."""
+        """Return what the manifest counts of acquired planes, and of background."""
         every = int(self.target.provenance["keep_every"])
-        return {"acquired_planes": self.acquired.shape[1], "keep_every": every}
+        found = {"acquired_planes": self.acquired.shape[1], "keep_every": every}
+        if self.tissue is not None:
+            found["background_pixels"] = int(self.tissue.size - self.tissue.sum())
+        return found
 
 
 def plan_task(
@@ -67,6 +74,7 @@ def plan_task(
     settings: SuperresolveConfig,
     seed: int,
     network: Model | None,
+    tissue: NDArray[np.bool_] | None = None,
 ) -> Task:
     """Check a request and work out what it makes.
 
@@ -115,6 +123,11 @@ def plan_task(
     }
     if network is not None:
         provenance |= {"mode": settings.mode, "weights_sha256": network.weights_sha256}
+    if tissue is not None:
+        provenance["background"] = {
+            "fraction": round(1 - float(tissue.mean()), 6),
+            "note": "tiles without tissue in the slide's patch table are interpolated linearly",
+        }
     target = VolumeSpec(
         (spec.shape[0], output_planes(planes, factor), *spec.shape[2:]),
         spec.dtype,
@@ -123,7 +136,7 @@ def plan_task(
         spec.name,
         provenance,
     )
-    return Task(open_volume(volume)[:, ::every], target, method, factor, settings, seed)
+    return Task(open_volume(volume)[:, ::every], target, method, factor, settings, seed, tissue)
 
 
 def warnings_of(task: Task, model: Model | None) -> list[str]:

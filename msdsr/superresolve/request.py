@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from msdsr.config import Interpolation, SuperresolveConfig
 from msdsr.diffusion.inference import choose_precision
@@ -18,6 +20,7 @@ from msdsr.superresolve.filler import Filler
 from msdsr.superresolve.interpolated import Interpolated
 from msdsr.superresolve.plan import ALGORITHM, Task, plan_task
 from msdsr.volume import auto_factor, read_spec
+from msdsr.volume.tissue import tissue_mask
 
 INTERPOLATIONS = get_args(Interpolation)
 NETWORK_METHODS = ("msdsr",)
@@ -36,6 +39,8 @@ class Request:
         See `msdsr.superresolve.superresolve`.
     model
         Folder of a released model, for the methods that need one.
+    patches
+        The slide's patch table: what it calls background is not given to a network.
     """
 
     volume: Path
@@ -44,6 +49,7 @@ class Request:
     settings: SuperresolveConfig
     model: Path | None = None
     seed: int = 0
+    patches: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as JSON values."""
@@ -54,6 +60,7 @@ class Request:
             "settings": self.settings.model_dump(mode="json"),
             "model": None if self.model is None else str(self.model),
             "seed": self.seed,
+            "patches": None if self.patches is None else str(self.patches),
         }
 
     @classmethod
@@ -66,6 +73,7 @@ class Request:
             SuperresolveConfig.model_validate(values["settings"]),
             None if values["model"] is None else Path(values["model"]),
             values["seed"],
+            None if values["patches"] is None else Path(values["patches"]),
         )
 
     def settled(self, device: torch.device) -> Request:
@@ -92,10 +100,17 @@ class Request:
         factor = self.factor
         if factor == "auto":
             factor = auto_factor(read_spec(self.volume).voxel, self.volume)
-        task = plan_task(self.volume, self.method, factor, self.settings, self.seed, network)
         inputs = {"volume": identity(self.volume)}
+        tissue: NDArray[np.bool_] | None = None
         if network is not None:
             inputs["weights"] = network.weights_sha256
+            if self.patches is not None and self.settings.background == "interpolate":
+                inputs["patches"] = identity(self.patches)
+                _, _, rows, columns = read_spec(self.volume).shape
+                tissue = tissue_mask(self.patches, (rows, columns))
+        task = plan_task(
+            self.volume, self.method, factor, self.settings, self.seed, network, tissue
+        )
         return Prepared(self, task, network, _filler(task, network), inputs)
 
     def _network(self, device: torch.device) -> Model | None:

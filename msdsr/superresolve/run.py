@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Sequence
-from typing import Any
-
-import torch
 
 from msdsr.errors import UserError
 from msdsr.superresolve.filler import Filler
-from msdsr.superresolve.watch import Watch
+from msdsr.superresolve.watch import Peaks, Watch
 from msdsr.volume import Helper, Region, StoreWriter, Work
 
 CLAIM_SECONDS = 60.0
@@ -24,7 +20,6 @@ def restore_blocks(
     writer: StoreWriter,
     place: Work | Helper,
     watch: Watch,
-    device: torch.device,
     *,
     shared: bool = False,
 ) -> int:
@@ -43,8 +38,6 @@ def restore_blocks(
         The work folder, or this process's place in it.
     watch
         Follows the work.
-    device
-        Where the arithmetic runs, for the record.
     shared
         Leave out blocks that another process holds: it is a worker on the same blocks.
 
@@ -70,7 +63,7 @@ def restore_blocks(
                 )
             if region.key in place.done():
                 continue
-            _restore_block(region, filler, writer, place, watch, device)
+            _restore_block(region, filler, writer, place, watch)
             count += 1
     return count
 
@@ -81,22 +74,17 @@ def _restore_block(
     writer: StoreWriter,
     place: Work | Helper,
     watch: Watch,
-    device: torch.device,
 ) -> None:
-    began, units = time.monotonic(), watch.units
+    began = time.monotonic()
     writer.write(region, filler.restore(region, watch))
-    figures: dict[str, Any] = {
-        filler.unit: watch.units - units,
-        "seconds": round(time.monotonic() - began, 3),
-        "device": str(device),
-        "peak_host_mb": peak_host_mb(),
-    }
-    if device.type == "cuda":
-        figures["peak_device_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)
-    place.record(region.key, **figures)
-
-
-def peak_host_mb() -> int:
-    """Return the most memory that this process has had so far (MB = 10⁶ bytes)."""
-    # Linux counts in KiB.
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
+    peaks = Peaks.of_this_process(watch.device)
+    place.record(
+        region.key,
+        units=filler.cost([region]),
+        spared=filler.spared(region),
+        seconds=round(time.monotonic() - began, 3),
+        device=str(watch.device),
+        peak_host_mb=peaks.host_mb,
+        peak_device_mb=peaks.device_mb,
+    )
+    watch.finished(region)

@@ -16,9 +16,11 @@ from msdsr.manifest import Manifest
 from msdsr.progress import progress
 from msdsr.superresolve.blocks import Part, settle_side
 from msdsr.superresolve.plan import ALGORITHM, warnings_of
+from msdsr.superresolve.preview import Preview
 from msdsr.superresolve.request import Prepared, Request
-from msdsr.superresolve.run import peak_host_mb, restore_blocks
-from msdsr.superresolve.watch import Stop, Watch
+from msdsr.superresolve.run import restore_blocks
+from msdsr.superresolve.saved import SavedSteps
+from msdsr.superresolve.watch import Display, Peaks, Stop, Watch
 from msdsr.superresolve.workers import restore_with_workers, worker_count
 from msdsr.volume import Region, StoreWriter, Work, create_store
 from msdsr.volume.store import volume_counts
@@ -48,6 +50,8 @@ def superresolve(
     seed: int = 0,
     device: str = "auto",
     gpus: int = 0,
+    patches: str | Path | None = None,
+    preview: Preview | None = None,
     finish: bool = False,
 ) -> Manifest:
     """Fill the missing planes of a volume and publish the result as a store.
@@ -76,6 +80,11 @@ def superresolve(
     gpus
         GPUs of this machine to work on, one process each (with ``cpu``: that many processes); 0 is
         this process alone. The result is the same.
+    patches
+        The slide's patch table; with it, background takes linear interpolation, if ``settings``
+        say so.
+    preview
+        Writes pictures of the blocks under way.
     finish
         Restore nothing: all blocks must have been restored by `superresolve_part`.
 
@@ -87,9 +96,7 @@ def superresolve(
     Stopped
         After SIGTERM; call again to go on.
     """
-    request = Request(
-        Path(volume), method, factor, settings, None if model is None else Path(model), seed
-    )
+    request = Request(Path(volume), method, factor, settings, _path(model), seed, _path(patches))
     kind = choose_device(device)
     alone = finish or worker_count(kind, gpus) == 1
     ready = request.settled(kind).prepare(kind if alone else torch.device("cpu"))
@@ -98,7 +105,7 @@ def superresolve(
         if finish:
             stage.require_all()
         else:
-            stage.restore(stage.blocks, gpus)
+            stage.restore(stage.blocks, gpus, preview)
         stage.writer.finish()
         return job.publish_product(stage.writer.path, Path(out), stage.manifest())
 
@@ -116,6 +123,8 @@ def superresolve_part(
     seed: int = 0,
     device: str = "auto",
     gpus: int = 0,
+    patches: str | Path | None = None,
+    preview: Preview | None = None,
 ) -> PartDone:
     """Restore one part of a volume's blocks; `superresolve` with the same arguments publishes all.
 
@@ -129,17 +138,19 @@ def superresolve_part(
     Stopped
         After SIGTERM; call again to go on.
     """
-    request = Request(
-        Path(volume), method, factor, settings, None if model is None else Path(model), seed
-    )
+    request = Request(Path(volume), method, factor, settings, _path(model), seed, _path(patches))
     kind = choose_device(device)
     alone = worker_count(kind, gpus) == 1
     ready = request.settled(kind).prepare(kind if alone else torch.device("cpu"))
     with Work(work, ready.plan, part.name) as job:
         stage = _Stage(ready, job, Path(out).name, kind)
         mine = part.of(stage.blocks)
-        stage.restore(mine, gpus)
+        stage.restore(mine, gpus, preview)
         return PartDone(part, len(mine), len(stage.blocks))
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
 
 
 class _Stage:
@@ -173,7 +184,7 @@ class _Stage:
                 "run the parts that are missing, or the command without --finish",
             )
 
-    def restore(self, blocks: Sequence[Region], gpus: int) -> None:
+    def restore(self, blocks: Sequence[Region], gpus: int, preview: Preview | None) -> None:
         """Restore the blocks that are missing, in this process or with workers."""
         missing, filler = self.missing(blocks), self.ready.filler
         total = filler.cost(missing)
@@ -181,15 +192,23 @@ class _Stage:
         if self.job.part is not None:
             label += f", part {self.job.part}"
         with Stop().listening() as stop, progress(label, total, filler.unit) as bar:
+            display = Display(bar)
             count = min(worker_count(self.kind, gpus), len(missing))
             if count > 1:
                 restore_with_workers(
                     self.ready.request, self.job, self.writer.path, self.side, missing,
-                    self.kind, count, bar.advance, stop,
+                    self.kind, count, display, stop, preview,
                 )  # fmt: skip
                 return
-            watch = Watch(bar.advance, stop)
-            restore_blocks(missing, filler, self.writer, self.job, watch, self.kind)
+            watch = Watch(
+                self.kind,
+                lambda units: display.advance(units, Peaks.of_this_process(self.kind)),
+                display.skip,
+                stop,
+                SavedSteps(self.job.path, self.ready.task.settings.checkpoint_minutes),
+                preview,
+            )
+            restore_blocks(missing, filler, self.writer, self.job, watch)
 
     def manifest(self) -> Manifest:
         """Return the record of the finished volume."""
@@ -204,19 +223,24 @@ class _Stage:
             seed=ready.request.seed,
             device=", ".join(sorted({str(note["device"]) for note in notes})),
             counts={**volume_counts(ready.task.target), **ready.task.counts()},
-            measured=_measured(notes, self.job.seconds()),
+            measured={
+                **_measured(notes, ready.filler.unit, self.job.seconds()),
+                "nfe_per_voxel": ready.filler.evaluations,
+            },
             warnings=warnings_of(ready.task, ready.network),
         )
 
 
-def _measured(notes: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
+def _measured(notes: Sequence[dict[str, Any]], unit: str, seconds: float) -> dict[str, Any]:
     """Return what the blocks took, all processes together."""
-    tiles = sum(int(note.get("tiles", 0)) for note in notes)
-    host = max([peak_host_mb(), *(int(note["peak_host_mb"]) for note in notes)])
-    measured: dict[str, Any] = {"blocks": len(notes), "tiles": tiles, "peak_host_mb": host}
-    if tiles:
-        measured["tiles_per_second"] = round(tiles / max(seconds, 1e-9), 1)
-    device = max((int(note.get("peak_device_mb", 0)) for note in notes), default=0)
-    if device:
-        measured["peak_device_mb"] = device
+    peaks = Peaks.of_this_process(torch.device("cpu"))
+    for note in notes:
+        peaks |= Peaks(int(note["peak_host_mb"]), int(note["peak_device_mb"]))
+    measured: dict[str, Any] = {"blocks": len(notes), "tiles": 0, "peak_host_mb": peaks.host_mb}
+    if peaks.device_mb:
+        measured["peak_device_mb"] = peaks.device_mb
+    if unit == "tiles":
+        measured["tiles"] = sum(int(note["units"]) for note in notes)
+        measured["background_tiles"] = sum(int(note["spared"]) for note in notes)
+        measured["tiles_per_second"] = round(measured["tiles"] / max(seconds, 1e-9), 1)
     return measured

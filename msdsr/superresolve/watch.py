@@ -1,18 +1,30 @@
-"""What goes on beside the arithmetic of a block: counting, and being asked to stop."""
+"""What goes on beside the arithmetic of a block: counting, saving, showing, being stopped."""
 
 from __future__ import annotations
 
 import contextlib
+import resource
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import FrameType
 
+import torch
+
 from msdsr.errors import Stopped
+from msdsr.progress import Bar
+from msdsr.superresolve.block import Block
+from msdsr.superresolve.engine import State
+from msdsr.superresolve.preview import Preview
+from msdsr.superresolve.saved import SavedSteps
+from msdsr.volume import Region
 
 GRACE_SECONDS = 10.0
 """After SIGTERM, how long a block may go on to the end of a step, where it can be saved."""
+
+STOPPED = "superresolve: stopped; what is done is kept: run again to go on"
 
 
 class Stop:
@@ -48,20 +60,81 @@ class Stop:
             signal.signal(signal.SIGTERM, before)
 
 
+@dataclass(frozen=True)
+class Peaks:
+    """The most memory that processes have had so far (MB = 10⁶ bytes)."""
+
+    host_mb: int = 0
+    device_mb: int = 0
+
+    @classmethod
+    def of_this_process(cls, device: torch.device) -> Peaks:
+        """Return the peaks of this process and of its share of a GPU."""
+        # Linux counts in KiB.
+        host = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
+        if device.type != "cuda":
+            return cls(host)
+        return cls(host, round(torch.cuda.max_memory_allocated(device) / 1e6))
+
+    def __or__(self, other: Peaks) -> Peaks:
+        return Peaks(max(self.host_mb, other.host_mb), max(self.device_mb, other.device_mb))
+
+    def text(self) -> str:
+        """Return the peaks for people."""
+        gpu = f", GPU {self.device_mb / 1000:.1f} GB" if self.device_mb else ""
+        return f"memory {self.host_mb / 1000:.1f} GB{gpu}"
+
+
+class Display:
+    """The bar of a whole run, which one process or several move.
+
+    Parameters
+    ----------
+    bar
+        Shows units and, behind them, the most memory so far.
+    """
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar, self._peaks = bar, Peaks()
+
+    def advance(self, units: int, peaks: Peaks) -> None:
+        """Count units that a process with these peaks has done."""
+        self._peaks |= peaks
+        self._bar.advance(units, self._peaks.text())
+
+    def skip(self, units: int) -> None:
+        """Count units that an earlier attempt had done."""
+        self._bar.skip(units)
+
+
 class Watch:
     """Follows the blocks of one process.
 
     Parameters
     ----------
-    count
-        Told of every few units that were done.
+    device
+        Where its arithmetic runs.
+    tell, skip
+        Told of every few units that were done, and of those that an earlier attempt had done.
     stop
         Asked between units.
+    saved
+        Keeps blocks that take long, or nothing.
+    preview
+        Shows them, or nothing.
     """
 
-    def __init__(self, count: Callable[[int], None], stop: Stop) -> None:
-        self._count, self._stop = count, stop
-        self.units = 0
+    def __init__(
+        self,
+        device: torch.device,
+        tell: Callable[[int], None],
+        skip: Callable[[int], None],
+        stop: Stop,
+        saved: SavedSteps | None = None,
+        preview: Preview | None = None,
+    ) -> None:
+        self.device, self._tell, self.skip, self._stop = device, tell, skip, stop
+        self._saved, self._preview = saved, preview
 
     def advance(self, count: int = 1) -> None:
         """Count units of work.
@@ -71,8 +144,7 @@ class Watch:
         Stopped
             When the process was asked to stop and cannot wait any longer.
         """
-        self.units += count
-        self._count(count)
+        self._tell(count)
         if self._stop.overdue:
             raise Stopped(STOPPED)
 
@@ -87,5 +159,36 @@ class Watch:
         if self._stop.wanted:
             raise Stopped(STOPPED)
 
+    def saved_state(self, region: Region) -> State | None:
+        """Return where an earlier attempt at a block was."""
+        return self._saved.load(region.key, self.device) if self._saved else None
 
-STOPPED = "superresolve: stopped; what is done is kept: run again to go on"
+    def after_step(self, region: Region, block: Block, state: State, *, order: int) -> None:
+        """Save and show a block that has just taken a step, where that is due.
+
+        Parameters
+        ----------
+        region
+            The block without its halo.
+        block, state
+            What the engine has of it.
+        order
+            Of the sampler: one of order 2 goes on with the last x0.
+
+        Raises
+        ------
+        Stopped
+            When the process was asked to stop; the state is saved.
+        """
+        if self._preview is not None and state.x0 is not None and self._preview.wanted(state.step):
+            middle = (region.y0 + region.y1) // 2 - block.region.y0
+            name = f"{region.key}_walk-{state.walk}_step-{state.step:04}"
+            self._preview.write(name, state.x0[:, :, middle], block.acquired)
+        if self._saved is not None and (self._saved.due() or self._stop.wanted):
+            self._saved.save(region.key, state, with_x0=order == 2)
+        self.check()
+
+    def finished(self, region: Region) -> None:
+        """Forget what was saved of a block, now that it is recorded."""
+        if self._saved is not None:
+            self._saved.forget(region.key)

@@ -8,15 +8,18 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from msdsr.errors import EXIT_RESUME, Stopped, UserError
+from msdsr.superresolve.preview import Preview
 from msdsr.superresolve.request import Request
 from msdsr.superresolve.run import restore_blocks
-from msdsr.superresolve.watch import Stop, Watch
+from msdsr.superresolve.saved import SavedSteps
+from msdsr.superresolve.watch import Peaks, Stop, Watch
 from msdsr.volume import Helper, StoreWriter
 
 TELL_SECONDS = 0.5
@@ -26,17 +29,20 @@ TELL_SECONDS = 0.5
 class _Voice:
     """Tells the parent what was done, on the standard output."""
 
-    def __init__(self) -> None:
-        self._untold, self._last = 0, time.monotonic()
+    def __init__(self, device: torch.device) -> None:
+        self._untold, self._last, self._device = 0, time.monotonic(), device
 
     def advance(self, count: int) -> None:
         self._untold += count
         if time.monotonic() - self._last >= TELL_SECONDS:
             self.flush()
 
+    def skip(self, count: int) -> None:
+        tell({"skip": count})
+
     def flush(self) -> None:
         if self._untold:
-            tell({"advance": self._untold})
+            tell({"advance": self._untold, **asdict(Peaks.of_this_process(self._device))})
         self._untold, self._last = 0, time.monotonic()
 
 
@@ -71,10 +77,15 @@ def main(description: Path, rank: int) -> int:
         torch.cuda.set_device(device)
     elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(values["threads"])
-    voice = _Voice()
+    voice = _Voice(device)
     with Stop().listening() as stop:
         try:
-            _work(description.parent, values, rank, device, Watch(voice.advance, stop))
+            _work(
+                description.parent,
+                values,
+                rank,
+                _watch(description.parent, values, device, voice, stop),
+            )
         except UserError as error:
             tell({"user_error": [error.where, error.found, error.expected, error.fix]})
         except Stopped:
@@ -84,16 +95,28 @@ def main(description: Path, rank: int) -> int:
     return 0
 
 
-def _work(
-    folder: Path, values: dict[str, Any], rank: int, device: torch.device, watch: Watch
-) -> None:
-    ready = Request.from_json(values["request"]).prepare(device)
+def _watch(
+    folder: Path, values: dict[str, Any], device: torch.device, voice: _Voice, stop: Stop
+) -> Watch:
+    show = values["preview"]
+    return Watch(
+        device,
+        voice.advance,
+        voice.skip,
+        stop,
+        SavedSteps(folder, values["request"]["settings"]["checkpoint_minutes"]),
+        Preview(Path(show["folder"]), show["every"]) if show else None,
+    )
+
+
+def _work(folder: Path, values: dict[str, Any], rank: int, watch: Watch) -> None:
+    ready = Request.from_json(values["request"]).prepare(watch.device)
     writer = StoreWriter.reopen(values["store"], ready.task.target)
     mine = set(values["blocks"])
     blocks = [block for block in writer.grid.blocks(values["side"]) if block.key in mine]
     blocks = blocks[rank % len(blocks) :] + blocks[: rank % len(blocks)]
     place = Helper(folder, f"worker-{socket.gethostname()}-{os.getpid()}")
-    while restore_blocks(blocks, ready.filler, writer, place, watch, device, shared=True):
+    while restore_blocks(blocks, ready.filler, writer, place, watch, shared=True):
         pass
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import torch
 
 from msdsr.errors import Stopped, UserError
 from msdsr.manifest import write_text_atomically
+from msdsr.superresolve.preview import Preview
 from msdsr.superresolve.request import Request
-from msdsr.superresolve.watch import GRACE_SECONDS, STOPPED, Stop
+from msdsr.superresolve.watch import GRACE_SECONDS, STOPPED, Display, Peaks, Stop
 from msdsr.volume import Region, Work
 
 JOB = "workers.json"
@@ -57,8 +58,9 @@ def restore_with_workers(
     blocks: Sequence[Region],
     kind: torch.device,
     count: int,
-    advance: Callable[[int], None],
+    display: Display,
     stop: Stop,
+    preview: Preview | None,
 ) -> None:
     """Restore blocks with several processes, and return when all are done.
 
@@ -81,10 +83,12 @@ def restore_with_workers(
         ``cuda``: worker i takes GPU i; ``cpu``.
     count
         Workers.
-    advance
+    display
         Told of units of work that were done.
     stop
-        Asked for now and then.
+        Asked now and then.
+    preview
+        Shows blocks, or nothing.
 
     Raises
     ------
@@ -99,11 +103,12 @@ def restore_with_workers(
         "side": side,
         "blocks": [block.key for block in blocks],
         "device": kind.type,
+        "preview": preview and {"folder": str(preview.folder), "every": preview.every},
         "threads": max(1, len(os.sched_getaffinity(0)) // count),
     }
     name = JOB if job.part is None else f"part-{job.part}.{JOB}"
     write_text_atomically(job.path / name, json.dumps(description) + "\n")
-    crew = _Crew(job.path / name, count, advance)
+    crew = _Crew(job.path / name, count, display)
     deaths = 0
     try:
         while missing := _missing(job, blocks):
@@ -145,8 +150,8 @@ class _Worker:
 class _Crew:
     """The living workers, by rank."""
 
-    def __init__(self, job: Path, size: int, advance: Callable[[int], None]) -> None:
-        self.job, self.size, self.advance = job, size, advance
+    def __init__(self, job: Path, size: int, display: Display) -> None:
+        self.job, self.size, self.display = job, size, display
         self._workers: dict[int, _Worker] = {}
         self._words: queue.Queue[dict[str, Any]] = queue.Queue()
 
@@ -201,7 +206,10 @@ class _Crew:
     def _heed(self, word: dict[str, Any]) -> None:
         if "user_error" in word:
             raise UserError(*word["user_error"])
-        self.advance(int(word["advance"]))
+        if "skip" in word:
+            self.display.skip(word["skip"])
+        else:
+            self.display.advance(word["advance"], Peaks(word["host_mb"], word["device_mb"]))
 
     def _bury(self, rank: int) -> None:
         worker = self._workers.pop(rank)

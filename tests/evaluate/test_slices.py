@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msdsr.evaluate.slices import PLANES, picture, spread_crops, tissue_mask
+from msdsr.evaluate.slices import PLANES, picture, spread_crops
 from msdsr.volume import Region
+from msdsr.volume.tissue import tissue_mask
 
 
 @given(

@@ -1,109 +1,72 @@
-"""Tiles without tissue are interpolated linearly and cost the network nothing."""
-
-import dataclasses
+"""What is background is interpolated, and the records say so."""
 
 import numpy as np
+import pandas as pd
 import pytest
-import torch
 
-from msdsr.superresolve.block import Block, linear_rows, with_tissue
-from msdsr.superresolve.engine import Tiling, Walk, count_background, count_walk, restore
-from msdsr.volume import Region
+from msdsr.config import SuperresolveConfig
+from msdsr.manifest import Manifest, write_manifest
+from msdsr.superresolve import superresolve
+from msdsr.volume import VoxelSize, open_volume, write_volume
 from msdsr.volume.interpolate import interpolate
 
-SIGMAS = (5.0, 2.0, 0.7, 0.2, 0.0)
-TILING = Tiling(8, 6, 5)
-WALK = Walk(SIGMAS, 1.0, 3)
-ROWS, COLUMNS = 20, 41
+ISLANDS = [(0, 0), (16, 96)]
+"""Patches with tissue (y0, x0), far apart."""
 
 
-def toy(x, sigma, clean, observed):
-    rows = torch.where(observed[:, None], clean, x / (1 + sigma**2) ** 0.5)
-    return torch.tanh(rows + 0.3 * rows.mean(dim=(-2, -1), keepdim=True) + rows.roll(1, -1))
+@pytest.fixture
+def islands(tmp_path, rng, make_model):
+    """A slide with two islands of tissue, its patch table, and a way to restore it."""
+    voxels = (rng.random((2, 3, 32, 128)) * 10000 + 4000).astype("uint16")
+    volume = tmp_path / "denoised.ome.zarr"
+    write_volume(volume, voxels, VoxelSize(1.0, 0.5, 0.5), ("CH2", "CH3"), name="S1")
+    write_manifest(volume, Manifest(stage="denoise", algorithm=1))
+    patches = tmp_path / "patches.parquet"
+    grid = [(y, x) for y in range(0, 32, 16) for x in range(0, 128, 16)]
+    pd.DataFrame(
+        [{"y0": y, "x0": x, "height": 16, "width": 16, "background": (y, x) not in ISLANDS}
+         for y, x in grid]
+    ).to_parquet(patches)  # fmt: skip
+    write_manifest(patches, Manifest(stage="patch", algorithm=1))
+    model = make_model()
+
+    def run(name, **options):
+        settings = SuperresolveConfig(
+            mode="xz", steps=2, stride=12, batch=64, background=options.pop("background")
+        )
+        out = tmp_path / "results" / f"{name}.ome.zarr"
+        manifest = superresolve(
+            volume, out, tmp_path / "work", method="msdsr", factor=2, settings=settings,
+            model=model, device="cpu", patches=patches, **options,
+        )  # fmt: skip
+        return open_volume(out), manifest
+
+    return voxels, run
 
 
-def block(tissue=None, height=10):
-    clean = torch.randn(2, height, ROWS, COLUMNS, generator=torch.Generator().manual_seed(1))
-    acquired = torch.arange(height) % 3 == 0
-    return Block(clean, acquired, Region(0, height, 0, ROWS, 0, COLUMNS), ROWS, COLUMNS, tissue)
+def test_background_far_from_tissue_is_linear_and_told_of(islands):
+    voxels, run = islands
+    restored, manifest = run("islands", background="interpolate")
+    linear = interpolate(voxels, 2, "linear").astype(int)
+    off = np.abs(restored.values.astype(int) - linear)
+    assert off[:, :, :16, 48:].max() <= 1  # no tile of 16 here reaches an island
+    assert off[:, 1::2, :16, :16].mean() > 500
+    assert off[:, 1::2, 16:, 96:112].mean() > 500
+    np.testing.assert_array_equal(restored.values[:, ::2], voxels)
+    assert manifest.counts["background_pixels"] == 32 * 128 - 2 * 256
+    assert manifest.measured["background_tiles"] > manifest.measured["tiles"] > 0
+    assert "patches" in manifest.inputs
+    told = restored.attrs["msdsr"]["background"]
+    assert told["fraction"] == 0.875
+    assert "interpolated linearly" in told["note"]
 
 
-def islands():
-    """Two pieces of tissue that do not touch."""
-    tissue = torch.zeros(ROWS, COLUMNS, dtype=torch.bool)
-    tissue[2:6, 3:9] = True
-    tissue[11:, 33:36] = True
-    return tissue
-
-
-def test_linear_rows_are_those_of_the_baseline():
-    known = block(height=10)
-    planes = interpolate(known.clean[:, ::3].double().numpy(), 3, "linear")
-    found = linear_rows(known.clean, known.acquired, slice(0, 10))
-    np.testing.assert_allclose(found.numpy(), planes, atol=1e-6)
-    part = linear_rows(known.clean[:, :, 2:5], known.acquired, slice(4, 9))
-    assert torch.equal(part, found[:, 4:9, 2:5])
-
-
-def test_linear_rows_go_on_unchanged_beyond_the_stack():
-    acquired = torch.tensor([False, False, True, False, True, False])
-    clean = torch.tensor([[torch.nan, torch.nan, 1.0, torch.nan, 3.0, torch.nan]])
-    found = linear_rows(clean, acquired, slice(0, 6))
-    assert found.tolist() == [[1, 1, 1, 2, 3, 3]]
-
-
-@pytest.mark.parametrize("plane", ["xz", "yz"])
-def test_tiles_with_tissue(plane):
-    tissue = islands()
-    slices = ROWS if plane == "xz" else COLUMNS
-    found = with_tissue(tissue, plane, (0, 5, 12), 8, slices)
-    for w, start in enumerate((0, 5, 12)):
-        for s in range(slices):
-            line = tissue[s] if plane == "xz" else tissue[:, s]
-            assert bool(found[w, s]) == bool(line[start : start + 8].any())
-    assert bool(with_tissue(None, plane, (0, 5), 8, slices).all())
-
-
-@pytest.mark.parametrize("mode", ["xz", "average", "joint", "alternate"])
-def test_the_network_sees_tiles_with_tissue_alone(mode):
-    seen = []
-    known = block(islands())
-    r = known.region
-    restore(toy, known, mode, WALK, TILING, seen.append)
-    assert sum(seen) == count_walk(r, ROWS, COLUMNS, mode, WALK, TILING, known.tissue)
-    spared = count_background(r, ROWS, COLUMNS, mode, WALK, TILING, known.tissue)
-    assert spared > sum(seen) > 0
-    assert spared + sum(seen) == count_walk(r, ROWS, COLUMNS, mode, WALK, TILING)
-
-
-@pytest.mark.parametrize("mode", ["xz", "alternate"])
-def test_background_far_from_tissue_is_linear(mode):
-    known = block(islands())
-    out = restore(toy, known, mode, WALK, TILING)
-    linear = linear_rows(known.clean, known.acquired, slice(0, 10))
-    torch.testing.assert_close(out[..., 18:24], linear[..., 18:24], atol=1e-5, rtol=1e-5)
-    hidden = ~known.acquired
-    inside = out[:, hidden, 3:5, 4:8] - linear[:, hidden, 3:5, 4:8]
-    assert float(inside.abs().mean()) > 0.1
-    assert torch.equal(out[:, known.acquired], known.clean[:, known.acquired])
-
-
-def test_slices_full_of_tissue_are_as_without_a_mask():
-    tissue = islands()
-    tissue[3] = True
-    known = block(tissue)
-    out = restore(toy, known, "xz", WALK, TILING)
-    plain = restore(toy, dataclasses.replace(known, tissue=None), "xz", WALK, TILING)
-    torch.testing.assert_close(out[:, :, 3], plain[:, :, 3], atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(out[:, :, 10], plain[:, :, 10], atol=1e-2)
-    full = dataclasses.replace(known, tissue=torch.ones(ROWS, COLUMNS, dtype=torch.bool))
-    assert torch.equal(restore(toy, full, "xz", WALK, TILING), plain)
-
-
-def test_no_tissue_needs_no_network():
-    def never(x, sigma, clean, observed):
-        raise AssertionError("asked for a tile of background")
-
-    known = block(torch.zeros(ROWS, COLUMNS, dtype=torch.bool))
-    out = restore(never, known, "average", WALK, TILING)
-    assert torch.equal(out, linear_rows(known.clean, known.acquired, slice(0, 10)))
+def test_background_can_be_restored_too(islands):
+    voxels, run = islands
+    restored, manifest = run("all", background="restore")
+    off = np.abs(restored.values.astype(int) - interpolate(voxels, 2, "linear").astype(int))
+    assert off[:, 1::2, :16, 48:].mean() > 500
+    assert manifest.measured["background_tiles"] == 0
+    assert "background_pixels" not in manifest.counts
+    assert "patches" not in manifest.inputs
+    assert "background" not in restored.attrs["msdsr"]
