@@ -56,6 +56,8 @@ def main():
         return
     if verb == ("fetch", "blastocyst"):
         raise SystemExit("the stand-in does not fetch")
+    if option(arguments, "--part"):
+        return  # a part publishes nothing
     product = arguments[VERBS[verb]]
     if verb == ("report",):
         Path(product, "index.html").write_text("<p>made by the stand-in\n")

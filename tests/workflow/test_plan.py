@@ -210,3 +210,17 @@ def test_a_mistake_is_one_clear_line(demo, arguments, line):
     said = demo.snakemake("--dry-run", *arguments, expect=1)
     assert line in said
     assert "Traceback" not in said
+
+
+def test_huge_slides_can_be_restored_in_parts(demo):
+    plan = demo.plan("--set-scatter", "part=3", profile="slurm")
+    slides = plan.of("superresolve_slide")
+    parts = plan.of("superresolve_part")
+    assert len(parts) == 3 * len(slides) > 0
+    assert all("gpu=1" in job["resources"] for job in parts)
+    assert {job["wildcards"].rsplit("=", 1)[1] for job in parts} == {
+        "1-of-3", "2-of-3", "3-of-3",
+    }  # fmt: skip
+    assert all(job["input"].count(".done") == 3 for job in slides)
+    assert plan.text.count("--finish --device auto --gpus 0") == len(slides)
+    assert plan.text.count("--part 2-of-3 --device auto --gpus 1") == len(slides)

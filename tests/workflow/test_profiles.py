@@ -24,6 +24,7 @@ def test_slurm_jobs_carry_what_they_ask_for(demo):
     (train,) = plan.of("train_model")
     assert "mem_mb=32000" in train["resources"]
     assert "--gpus 1 --budget-minutes 1440" in plan.text
+    assert "--device auto --gpus 1 >" in plan.text
 
 
 def test_a_lab_can_ask_for_more_gpus_and_a_shorter_limit(demo):

@@ -30,6 +30,7 @@ STAGES = {
     "denoise_slide": "msdsr.denoise.denoise",
     "build_trainset": "msdsr.trainset.build",
     "train_model": "msdsr.train.stage",
+    "superresolve_part": "msdsr.superresolve.superresolve",
     "superresolve_slide": "msdsr.superresolve.superresolve",
     "evaluate_reference": "msdsr.evaluate.reference",
     "evaluate_slide": "msdsr.evaluate.slide",
@@ -75,9 +76,9 @@ def test_a_rule_has_its_stages_algorithm_number(name):
     assert int(number) == importlib.import_module(STAGES[name]).ALGORITHM
 
 
-def test_gpu_jobs_are_the_two_that_need_one():
+def test_gpu_jobs_are_those_that_run_networks():
     with_gpu = {name for name, text in RULES.items() if re.search(r"^        gpu=", text, re.M)}
-    assert with_gpu == {"train_model", "superresolve_slide"}
+    assert with_gpu == {"train_model", "superresolve_slide", "superresolve_part"}
 
 
 def test_snakefmt_and_the_linter_have_nothing_to_say(demo):

@@ -300,6 +300,25 @@ def gpus_to_restore(wildcards):
     return int(wildcards.method in MODELS[wildcards.cohort])
 
 
+def parts_to_join(wildcards):
+    """Return what the parts of a slide leave behind; nothing when one job does all of it."""
+    folder = f"results/.work/{wildcards.cohort}/{wildcards.slide}"
+    parts = gather.part(
+        f"{folder}/{wildcards.method}_{wildcards.factor}x.parts/{{scatteritem}}.done"
+    )
+    return parts if len(parts) > 1 else []
+
+
+def finish_flags(wildcards):
+    """Return `--finish` for the job that joins what parts have restored, else nothing."""
+    return ["--finish"] if parts_to_join(wildcards) else []
+
+
+def gpus_of_slide(wildcards):
+    """Return how many GPUs the job of a whole slide wants: none to join parts."""
+    return 0 if parts_to_join(wildcards) else gpus_to_restore(wildcards)
+
+
 def growing(amount):
     """Return a resource function: as much again on every further attempt."""
     return lambda wildcards, attempt: amount * attempt
