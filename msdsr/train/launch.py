@@ -23,9 +23,10 @@ import torch
 from msdsr.errors import UserError
 from msdsr.manifest import write_text_atomically
 from msdsr.train.loop import Job
+from msdsr.train.torchrun import PARENT
 
-SHUTDOWN_SECONDS = 300
-"""torchrun kills its ranks this long after it was told to stop: time for a step and a save."""
+SHUTDOWN_SECONDS = 60
+"""After one rank failed, torchrun kills the others this long after it asked them to end."""
 
 JOB, STATUS, STOP = "job.json", "status", "stop"
 """In the work folder: what to train, what became of each rank, and the wish to stop."""
@@ -69,12 +70,12 @@ def launch(job: Job, kind: torch.device, ranks: int, deadline: float | None) -> 
     }
     write_text_atomically(job.work / JOB, json.dumps(description, indent=2) + "\n")
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone",
+        sys.executable, "-m", "msdsr.train.torchrun", "--standalone",
         f"--nproc-per-node={ranks}", f"--shutdown-timeout={SHUTDOWN_SECONDS}",
         "-m", "msdsr.train.worker", str(job.work / JOB),
     ]  # fmt: skip
     threads = max(1, len(os.sched_getaffinity(0)) // ranks)
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, PARENT: str(os.getpid())}
     with _sigterm_asks_to_stop(job.work / STOP):
         code = subprocess.run(command, env=environment, check=False).returncode
     return _outcome(job.work, ranks, code)
@@ -82,7 +83,7 @@ def launch(job: Job, kind: torch.device, ranks: int, deadline: float | None) -> 
 
 @contextlib.contextmanager
 def _sigterm_asks_to_stop(file: Path) -> Iterator[None]:
-    """On SIGTERM leave the file that the ranks look for; torchrun itself would not end quietly."""
+    """On SIGTERM leave the file that the ranks look for: the signal may have reached us alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -253,7 +253,8 @@ def _checks(job: Job, learner: Learner, trainset: Trainset) -> list[Check]:
         measure = functools.partial(validation.losses, learner.predict_ema)
         checks.append(Check("validation", settings.validate_every, measure))
     averaged = Model(learner.ema, learner.transform, job.model.objective, kind=job.model.kind)
-    features = Inception(job.inception, device.type) if job.inception else None
+    wanted = job.inception if settings.validate_restored_every else None
+    features = Inception(wanted, device.type) if wanted else None
     crops = RestoredCrops.draw(trainset, job.model, averaged, job.seed, features)
     if crops is not None:
         checks.append(Check("restored", settings.validate_restored_every, crops.figures))

@@ -15,6 +15,7 @@ from msdsr.manifest import write_text_atomically
 from msdsr.train.distributed import StopRequest, joined
 from msdsr.train.launch import STATUS, STOP
 from msdsr.train.loop import Job, run
+from msdsr.train.torchrun import die_with_parent
 
 
 def main(description: Path) -> int:
@@ -26,6 +27,7 @@ def main(description: Path) -> int:
         0 when the training ended or was stopped in good order; 2 after a user's mistake, so that
         torchrun ends the other ranks.
     """
+    die_with_parent()
     values = json.loads(description.read_text(encoding="utf-8"))
     work = Path(values["work"])
     model = ModelConfig.model_validate(values["model"])

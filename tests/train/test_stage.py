@@ -4,9 +4,11 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from diffusers import UNet2DModel
@@ -171,27 +173,51 @@ def test_sigterm_to_a_process_exits_75(start, recipe, tmp_path):
     assert len(list((tmp_path / "work" / "states").glob("*.pt"))) == 1
 
 
+@pytest.fixture(scope="module")
+def shared(trainset, recipe, tmp_path_factory):
+    """200 steps on one rank, cut as two ranks would cut them: the sum of two has one order."""
+    folder = tmp_path_factory.mktemp("shared")
+    model = recipe(images=4 * 200, batch=4, micro_batch=2, validate_every=400, tracking=[])
+    train(trainset, folder / "model", folder / "work", model=model, seed=3, device="cpu")
+    return model, outcome(folder)
+
+
+def _wait_for_records(folder, count, process):
+    _wait_for(folder / "work", "metrics.jsonl", process)
+    while len(read_metrics(folder / "work" / "metrics.jsonl")) < count:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+
+
 @pytest.mark.slow
-def test_two_ranks_leave_together_and_one_goes_on(start, recipe, tmp_path):
-    """200 steps on 1 rank = SIGTERM on 2 ranks, then 2 ranks, SIGTERM, then 1 rank; to the bit."""
-    # A rank's part is a micro-batch of the single rank, and the sum of two has one order only.
-    model = recipe(images=8 * 200, micro_batch=4, checkpoint_minutes=60)
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    assert start(tmp_path / "a", model).wait(timeout=300) == 0
-    for _ in range(2):
-        process = start(tmp_path / "b", model, gpus=2)
-        ready = tmp_path / "b" / "work" / "status"
-        _wait_for(ready.parent, "metrics.jsonl", process)
-        lines = len(read_metrics(ready.parent / "metrics.jsonl"))
-        while len(read_metrics(ready.parent / "metrics.jsonl")) < lines + 20:
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.05)
-        process.terminate()
-        assert process.wait(timeout=120) == EXIT_RESUME, process.stderr.read()
-        assert "Traceback" not in process.stderr.read()
-    assert start(tmp_path / "b", model).wait(timeout=300) == 0
-    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
+def test_two_ranks_leave_together_and_end_as_if_nothing_had_been(start, tmp_path, shared):
+    """200 steps = about 100, SIGTERM to every process as a cluster sends it, and the rest."""
+    model, expected = shared
+    process = start(tmp_path, model, gpus=2)
+    _wait_for_records(tmp_path, 100, process)
+    for one in [psutil.Process(process.pid), *psutil.Process(process.pid).children(True)]:
+        one.terminate()
+    assert process.wait(timeout=120) == EXIT_RESUME, process.stderr.read()
+    assert "Traceback" not in process.stderr.read()
+    assert start(tmp_path, model, gpus=2).wait(timeout=300) == 0
+    assert outcome(tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_two_ranks_die_with_their_parent_and_one_goes_on(start, tmp_path, shared):
+    model, expected = shared
+    often = model.model_copy(
+        update={"optimiser": model.optimiser.model_copy(update={"checkpoint_minutes": 1e-9})}
+    )
+    process = start(tmp_path, often, gpus=2)
+    _wait_for_records(tmp_path, 20, process)
+    ranks = psutil.Process(process.pid).children(True)
+    assert len(ranks) >= 3
+    process.kill()
+    if sys.platform == "linux":
+        assert psutil.wait_procs(ranks, timeout=20)[1] == []
+    assert start(tmp_path, model).wait(timeout=300) == 0
+    assert outcome(tmp_path) == expected
 
 
 @pytest.mark.slow

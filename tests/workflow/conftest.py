@@ -63,6 +63,19 @@ class Project:
         assert done.returncode == expect, done.stdout
         return done.stdout
 
+    def start(self, *arguments):
+        """Start Snakemake here with the local profile, and do not wait for it."""
+        command = [sys.executable, "-m", "snakemake", "--snakefile"]
+        profile = ("--profile", REPOSITORY / "profiles/local")
+        return subprocess.Popen(
+            [*command, str(REPOSITORY / "workflow/Snakefile"), *map(str, (*profile, *arguments))],
+            cwd=self.folder,
+            env=os.environ | {"PATH": self.path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
     def run(self, *arguments, expect=0):
         return self.snakemake("--profile", REPOSITORY / "profiles/local", *arguments, expect=expect)
 

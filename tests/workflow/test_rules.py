@@ -65,7 +65,7 @@ def test_a_rule_is_complete(name):
     for part in ("mem_mb=growing(", "runtime=", "algorithm="):
         assert part in text
     assert "    retries:" not in text  # they belong in the profile
-    (command,) = re.findall(r'^        "(msdsr .*)', text, flags=re.MULTILINE)
+    (command,) = re.findall(r'^        "(?:exec )?(msdsr .*)', text, flags=re.MULTILINE)
     assert command
     assert "> {log} 2>&1" in text
 

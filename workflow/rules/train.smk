@@ -27,9 +27,10 @@ rule train_model:
         seed=CONFIG.seed,
         work="results/.work/models/{model}/train",
     # The time limit is the budget: training saves and leaves before it, with exit code 75, and the
-    # profile's `retries` start it again where it was.
+    # profile's `retries` start it again where it was. `exec`: a shell in between would die of the
+    # cluster's SIGTERM at once, and the job with it, before the training is saved.
     shell:
-        "msdsr train {input.trainset} {output.model} --model {params.settings:q}"
+        "exec msdsr train {input.trainset} {output.model} --model {params.settings:q}"
         " --seed {params.seed} --work {params.work} --device auto"
         " --gpus {resources.gpu} --budget-minutes {resources.runtime}"
         " --inception {input.inception:q} > {log} 2>&1"
