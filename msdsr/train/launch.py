@@ -65,6 +65,7 @@ def launch(job: Job, kind: torch.device, ranks: int, deadline: float | None) -> 
         "model": job.model.model_dump(mode="json"),
         "seed": job.seed,
         "inception": str(job.inception) if job.inception else None,
+        "plan": job.plan,
         "device": kind.type,
         "deadline": deadline,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import itertools
 import math
 import sys
 from dataclasses import dataclass, field
@@ -36,13 +37,18 @@ MAX_NONFINITE = 20
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, on what, where its work lies, and what FID is taken with, if it is."""
+    """What is trained, on what, where its work lies, and what FID is taken with, if it is.
+
+    ``plan`` is the fingerprint of all that the result depends on; a state that was saved under
+    another is never gone on from.
+    """
 
     trainset: Path
     work: Path
     model: ModelConfig
     seed: int
     inception: Path | None = None
+    plan: str = ""
 
 
 def learning_rate(images: int, settings: OptimiserConfig) -> float:
@@ -71,6 +77,7 @@ class Learner:
     forward: nn.Module
     optimiser: torch.optim.AdamW
     task: Task
+    plan: str = ""
     at: Progress = field(default_factory=Progress)
     rate: float = 0.0
 
@@ -93,8 +100,21 @@ class Learner:
         return cls(model, ranks, transform, network, ema, forward, optimiser, task)
 
     def load(self, path: Path) -> None:
-        """Go back to a saved state."""
+        """Go back to a saved state.
+
+        Raises
+        ------
+        UserError
+            When it is the state of another training.
+        """
         state = read_state(path, self.ranks.device)
+        if state["plan"] != self.plan:
+            raise UserError(
+                path,
+                "saved by a training with another recipe, seed or training set",
+                "a state of this training",
+                f"move {path.parent} away to start anew",
+            )
         self.network.load_state_dict(state["network"])
         self.ema.load_state_dict(state["ema"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -106,11 +126,13 @@ class Learner:
         Raises
         ------
         UserError
-            When a weight is not finite: such a state is never saved.
+            When a weight, or its average, is not finite: such a state is never saved.
         """
-        if not all(bool(torch.isfinite(p).all()) for p in self.network.parameters()):
+        weights = itertools.chain(self.network.parameters(), self.ema.parameters())
+        if not all(bool(torch.isfinite(p).all()) for p in weights):
             raise self._diverged()
         return {
+            "plan": self.plan,
             "network": self.network.state_dict(),
             "ema": self.ema.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -213,16 +235,11 @@ def run(job: Job, ranks: Ranks, stop: StopRequest) -> bool:
     settings, objective = job.model.optimiser, job.model.objective
     trainset = open_trainset(job.trainset)
     transform = transform_of(trainset, objective)
-    learner = Learner.new(job.model, job.seed, ranks, transform)
-    newest, damaged = ranks.agree(newest_state(job.work / STATES) if ranks.first else None)
-    for name in damaged if ranks.first else ():
-        print(f"train: {name} is damaged and was put aside", file=sys.stderr, flush=True)
-    if newest is not None:
-        learner.load(newest)
-    feed = Feed(trainset, job.model, job.seed, transform, ranks, job.work / "images.raw")
     with contextlib.ExitStack() as stack:
+        stack.enter_context(out_of_memory_is_clear(settings, ranks))
+        learner = _learner(job, ranks, transform)
+        feed = Feed(trainset, job.model, job.seed, transform, ranks, job.work / "images.raw")
         stack.enter_context(feed)
-        stack.enter_context(out_of_memory_is_clear(settings))
         clerk = stack.enter_context(_clerk(job, learner, trainset)) if ranks.first else None
         for batch in feed.batches(learner.at.images, settings.images):
             wanted = stop.wanted(clerk.reserve if clerk else 0.0)
@@ -235,6 +252,18 @@ def run(job: Job, ranks: Ranks, stop: StopRequest) -> bool:
         if clerk:
             clerk.finish()
     return True
+
+
+def _learner(job: Job, ranks: Ranks, transform: DataTransform) -> Learner:
+    """Return a learner that is where the newest sound state is; a new one where there is none."""
+    learner = Learner.new(job.model, job.seed, ranks, transform)
+    learner.plan = job.plan
+    newest, damaged = ranks.agree(newest_state(job.work / STATES) if ranks.first else None)
+    for name in damaged if ranks.first else ():
+        print(f"train: {name} is damaged and was put aside", file=sys.stderr, flush=True)
+    if newest is not None:
+        learner.load(newest)
+    return learner
 
 
 def _clerk(job: Job, learner: Learner, trainset: Trainset) -> Clerk:

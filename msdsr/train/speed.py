@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -18,13 +19,36 @@ from msdsr.errors import UserError
 from msdsr.train.distributed import Ranks
 
 PEAK_BFLOAT16 = {
+    "A10": 125e12,
+    "A10G": 70e12,
+    "A30": 165e12,
+    "A40": 149.7e12,
     "A100": 312e12,
+    "RTX A6000": 154.8e12,
+    "RTX 3090": 71e12,
+    "L4": 121e12,
+    "L40": 181e12,
     "L40S": 362e12,
-    "H100 PCIe": 756e12,
+    "RTX 4090": 165.2e12,
+    "RTX 6000 Ada": 364.2e12,
     "H100": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "GH200": 989e12,
     "H200": 989e12,
+    "H200 NVL": 835e12,
+    "B200": 2250e12,
+    "MI250X": 191.5e12,
+    "MI300X": 1307e12,
 }
-"""Dense bfloat16 operations a second, from the makers' data sheets; the first name found counts."""
+"""Dense bfloat16 operations a second with float32 sums, by words of the device's name.
+
+From the makers' data sheets (A10, A30, A40, A100, L4, L40, L40S, H100, H200, GH200, B200; half of
+what is given "with sparsity") and the appendices of NVIDIA's white papers on the GA102 (RTX A6000,
+RTX 3090) and AD102 (RTX 4090, RTX 6000 Ada); Amazon's description of its G5 machines (A10G); AMD's
+data sheets (MI250X: one of its two dies, which is one device; MI300X). None was
+measured here. The longest name that fits counts.
+"""
 
 
 def forward_of(network: nn.Module, model: ModelConfig, ranks: Ranks) -> nn.Module:
@@ -65,11 +89,22 @@ def _probe(network: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
-    """Return the floating-point operations a second that a device could do, where it is known."""
+    """Return the floating-point operations a second that a device could do, where it is known.
+
+    In float32 nobody knows: it depends on whether the libraries round to TF32.
+    """
     if device.type != "cuda" or precision != "bfloat16":
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAK_BFLOAT16.items() if part in name), None)
+    return peak_of(torch.cuda.get_device_name(device))
+
+
+def peak_of(name: str) -> float | None:
+    """Return the entry of `PEAK_BFLOAT16` for a name such as ``NVIDIA H100 80GB HBM3``."""
+    words = re.split(r"[\s\-/]+", name)
+    if "MIG" in words:  # a part of a device, of a size that the name tells in its own way
+        return None
+    fitting = [known for known in PEAK_BFLOAT16 if set(known.split()) <= set(words)]
+    return PEAK_BFLOAT16[max(fitting, key=len)] if fitting else None
 
 
 def training_flops(network: nn.Module) -> float:
@@ -84,7 +119,7 @@ def training_flops(network: nn.Module) -> float:
 
 
 @contextlib.contextmanager
-def out_of_memory_is_clear(settings: OptimiserConfig) -> Iterator[None]:
+def out_of_memory_is_clear(settings: OptimiserConfig, ranks: Ranks) -> Iterator[None]:
     """Turn a full device into one line that names the micro-batch to try.
 
     Raises
@@ -98,11 +133,16 @@ def out_of_memory_is_clear(settings: OptimiserConfig) -> Iterator[None]:
         full = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
         if not full:
             raise
-        smaller = max(1, settings.micro_batch // 2)
+        at_a_time = min(settings.micro_batch, -(-settings.batch // ranks.world))
+        fix = (
+            f"set it to {at_a_time // 2}: gradients are summed, the global batch of "
+            f"{settings.batch} and the result stay"
+            if at_a_time > 1
+            else "take a smaller network, or a device with more memory"
+        )
         raise UserError(
             "optimiser.micro_batch",
-            f"out of memory with {settings.micro_batch} crops at a time",
+            f"out of memory with {at_a_time} crops at a time",
             "a micro-batch that fits",
-            f"set it to {smaller}: gradients are summed, the global batch of {settings.batch} and "
-            "the result stay",
+            fix,
         ) from None

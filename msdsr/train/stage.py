@@ -11,7 +11,7 @@ import torch
 from msdsr.config import ModelConfig
 from msdsr.diffusion.device import choose_device
 from msdsr.errors import Stopped, UserError, require_file
-from msdsr.manifest import Manifest, identity
+from msdsr.manifest import Manifest, fingerprint, identity
 from msdsr.train.checkpoint import newest_state
 from msdsr.train.clerk import STATES
 from msdsr.train.distributed import StopRequest, joined, rank_count
@@ -89,7 +89,7 @@ def train(
     plan = _plan(inputs, model, seed)
     with Work(work, plan) as at:
         network = None if inception is None else require_file(inception, FETCH)
-        job = Job(Path(trainset), at.path, model, seed, network)
+        job = Job(Path(trainset), at.path, model, seed, network, fingerprint(plan))
         if ranks == 1:
             with StopRequest(deadline).listening() as stop, joined(kind) as alone:
                 finished = run(job, alone, stop)

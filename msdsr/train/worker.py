@@ -32,7 +32,7 @@ def main(description: Path) -> int:
     work = Path(values["work"])
     model = ModelConfig.model_validate(values["model"])
     inception = Path(values["inception"]) if values["inception"] else None
-    job = Job(Path(values["trainset"]), work, model, values["seed"], inception)
+    job = Job(Path(values["trainset"]), work, model, values["seed"], inception, values["plan"])
     status = work / STATUS / f"{int(os.environ['RANK']):04d}.json"
     with StopRequest(values["deadline"], work / STOP).listening() as stop:
         try:

@@ -176,10 +176,11 @@ def test_training_gives_up_after_twenty_in_a_row(make, recipe, monkeypatch):
     assert learner.at.images == (4 + 20) * 8
 
 
-def test_weights_that_are_not_finite_are_never_saved(make, recipe):
+@pytest.mark.parametrize("part", ["network", "ema"])
+def test_weights_that_are_not_finite_are_never_saved(make, recipe, part):
     learner, _ = make(recipe())
     with torch.no_grad():
-        next(learner.network.parameters())[0] = math.inf
+        next(getattr(learner, part).parameters())[0] = math.inf
     with pytest.raises(UserError, match="not finite"):
         learner.state()
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -19,7 +20,9 @@ from msdsr.diffusion.network import load_model
 from msdsr.errors import EXIT_RESUME, EXIT_USER_ERROR, Stopped, UserError
 from msdsr.manifest import identity, read_manifest
 from msdsr.train import train
+from msdsr.train.distributed import Ranks
 from msdsr.train.metrics import Diary, read_metrics
+from msdsr.train.speed import out_of_memory_is_clear
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 TIMED = ("images_per_s", "seconds")
@@ -255,6 +258,33 @@ def test_out_of_memory_names_a_micro_batch(go, recipe, tmp_path, monkeypatch):
     at_step(monkeypatch, 2, full)
     with pytest.raises(UserError, match=r"out of memory with 8 crops.*set it to 4"):
         go(tmp_path, recipe())
+
+
+def test_out_of_memory_names_what_a_rank_really_holds(recipe):
+    full = torch.OutOfMemoryError("CUDA out of memory")
+    for settings, world, message in (
+        ({"batch": 64, "micro_batch": 64}, 4, "with 16 crops.*set it to 8"),
+        ({"batch": 64, "micro_batch": 1}, 1, "with 1 crops.*smaller network"),
+    ):
+        ranks = Ranks(0, world, torch.device("cpu"))
+        with (
+            pytest.raises(UserError, match=message),
+            out_of_memory_is_clear(recipe(**settings).optimiser, ranks),
+        ):
+            raise full
+
+
+def test_a_state_of_another_training_is_refused(go, recipe, tmp_path, monkeypatch):
+    """As when states are copied from one work folder to another."""
+    for name, seed in (("mine", 3), ("theirs", 4)):
+        at_step(monkeypatch, 5, terminate)
+        with pytest.raises(Stopped):
+            go(tmp_path / name, recipe(), seed=seed)
+    states = tmp_path / "mine/work/states"
+    shutil.rmtree(states)
+    shutil.copytree(tmp_path / "theirs/work/states", states)
+    with pytest.raises(UserError, match=r"state-\d+\.pt.*another recipe, seed or training set"):
+        go(tmp_path / "mine", recipe())
 
 
 def test_other_errors_pass_through(go, recipe, tmp_path, monkeypatch):
