@@ -164,11 +164,21 @@ class Viewer:
 
     def __init__(self, page):
         self.page, self.said, self.asked, self.alerts, self.visits = page, [], [], [], 0
-        page.set_default_timeout(5000)
-        page.on("console", lambda message: self.said.append(message.text))
-        page.on("pageerror", lambda error: self.said.append(str(error)))
-        page.on("request", lambda request: self.asked.append(request.url))
-        page.on("dialog", self._dismiss)
+        self.heard = {
+            "console": lambda message: self.said.append(message.text),
+            "pageerror": lambda error: self.said.append(str(error)),
+            "request": lambda request: self.asked.append(request.url),
+            "dialog": self._dismiss,
+        }
+        for event, listener in self.heard.items():
+            page.on(event, listener)
+
+    def leave(self):
+        """Leave the page to the next test; return whatever it should not have done."""
+        for event, listener in self.heard.items():
+            self.page.remove_listener(event, listener)
+        away = [url for url in self.asked if not url.startswith(("file:", "data:"))]
+        return [*self.said, *self.alerts, *away]
 
     def _dismiss(self, dialog):
         self.alerts.append(dialog.message)
@@ -187,7 +197,7 @@ class Viewer:
 
     def wait(self, expression):
         """Wait until an expression holds; the page's own policy forbids Playwright's waiting."""
-        for _ in range(200):
+        for _ in range(400):
             if self.page.evaluate(expression):
                 return
             self.page.wait_for_timeout(25)
@@ -253,19 +263,25 @@ def context_of(chromium):
         context.close()
 
 
+@pytest.fixture(scope="session")
+def plain_page(chromium):
+    """A page for all tests that ask for nothing special: to make one costs more than to load it."""
+    context = chromium.new_context(viewport={"width": 1200, "height": 900}, offline=True)
+    yield context.new_page()
+    context.close()
+
+
 @pytest.fixture
-def viewer(context_of):
+def viewer(context_of, plain_page):
     """Return a page that no request may leave; what goes wrong in it fails the test."""
     made = []
 
     def make(**settings):
-        context = context_of(**settings)
-        context.set_offline(True)
-        made.append(Viewer(context.new_page()))
+        page = context_of(offline=True, **settings).new_page() if settings else plain_page
+        page.set_default_timeout(15000)
+        page.goto("about:blank")
+        made.append(Viewer(page))
         return made[-1]
 
     yield make
-    for each in made:
-        assert each.said == []
-        assert each.alerts == []
-        assert [url for url in each.asked if not url.startswith(("file:", "data:"))] == []
+    assert [wrong for each in made for wrong in each.leave()] == []

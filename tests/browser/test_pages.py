@@ -170,7 +170,7 @@ def test_nothing_is_cut_off_at_any_width(open_page, which, width):
     assert picture.shape[:2] == (900, width)
     assert picture.std() > 20
     across = page.page.eval_on_selector("#panes", "(e) => getComputedStyle(e).gridTemplateColumns")
-    assert len(across.split()) == (2 if width == 390 else 4)
+    assert len(across.split()) == (2 if width == 390 else 3)
 
 
 def test_still_sharp_on_a_fine_screen(open_page):

@@ -77,16 +77,19 @@ function draw() {
   const colours = colouring(), seen = panes.filter(isSeen);
   const long = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].filter((l) => l <= (COLUMNS * data.um[1]) / S.zoom / 3).pop() ?? 1;
   for (const pane of panes) pane.node.hidden = !isSeen(pane);
+  // As many panes in a row as fit, in rows that are as even as can be; two on a telephone.
+  const most = Math.max(2, Math.floor($("panes").clientWidth / 290)), lines = Math.ceil(seen.length / most);
+  $("panes").style.setProperty("--across", Math.ceil(seen.length / lines));
   for (const pane of seen) measure(pane);
   for (const pane of seen) {
     const shade = shader(pane, colours);
     for (const view of VIEWS) drawView(pane, view, shade);
-    const cut = `${S.y + data.y0}, x ${S.x + data.x0}`;
     pane.canvases.xy.setAttribute("aria-label", `${pane.name}, XY at ${planeText()}`);
     pane.canvases.xz.setAttribute("aria-label", `${pane.name}, XZ through y ${S.y + data.y0}`);
     pane.canvases.yz.setAttribute("aria-label", `${pane.name}, YZ through x ${S.x + data.x0}`);
     pane.value.textContent = valueText(pane);
-    pane.value.title = `at z ${S.z + 1}, y ${cut}`;
+    pane.value.title = "at the cross-hair";
+    if (pane.legend) pane.legend.lastChild.textContent = Number.isNaN(+S.mode) ? "high" : short(pane.spread[S.mode]);
     pane.bar.hidden = pane !== seen[0];
     pane.bar.style.width = `${(long * scaleOf(pane)) / (window.devicePixelRatio || 1)}px`;
     pane.bar.firstChild.textContent = `${long} µm`;

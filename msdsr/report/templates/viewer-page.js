@@ -14,7 +14,7 @@ function build() {
     name.addEventListener("click", () => alone(pane));
     const views = make("div", { className: "views" }, ...VIEWS.map((view) => pane.canvases[view]), pane.bar);
     if (pane.against) views.append(legend("difference", "−25 %", "+25 %"));
-    if (pane.spread) views.append(legend("spread", "0", "high"));
+    if (pane.spread) views.append(pane.legend = legend("spread", "0", ""));
     pane.node = make("figure", { className: "viewpane" }, make("figcaption", {}, name, pane.value), views);
     pane.node.dataset.pane = pane.key;
     return pane.node;

@@ -89,7 +89,7 @@ function truthAt(source, f) {
 /** Return the panes of a factor: what was given, what was made, and how they differ. */
 async function load(f) {
   const source = await unpack(data.acquired);
-  const input = { key: "input", name: "Input", says: "acquired planes, repeated", voxels: between(source, f, false) };
+  const input = { key: "input", name: "Input", says: "acquired planes, the nearer one repeated", voxels: between(source, f, false) };
   const linear = { key: "linear", name: "Linear", says: "interpolation", voxels: between(source, f, true) };
   const found = [input, linear];
   for (const m of f.methods)
@@ -116,7 +116,11 @@ const raw = (c, v) => CHANNELS[c].low + (v / 255) * (CHANNELS[c].high - CHANNELS
 const part = (value, { black, white }) =>
   clamp(((value - black) / (white - black) - S.black / 100) / ((S.white - S.black) / 100), 0, 1);
 const byte = (v) => Math.round(v * 255);
-const table = (length, entry) => Uint32Array.from({ length }, (_, i) => entry(i));
+const table = (length, entry) => {
+  const out = new Uint32Array(length);
+  for (let i = 0; i < length; i++) out[i] = entry(i);
+  return out;
+};
 const grey = (v) => pack(v, v, v);
 const ramp = (stops) => table(256, (i) => {
   const at = (i / 255) * (stops.length - 1), k = Math.min(stops.length - 2, Math.floor(at));
@@ -125,8 +129,15 @@ const ramp = (stops) => table(256, (i) => {
 const DIVERGING = ramp([[120, 200, 255], [40, 120, 220], [0, 0, 0], [225, 95, 20], [255, 205, 110]]);
 const SEQUENTIAL = ramp([[0, 0, 0], [70, 15, 110], [190, 50, 90], [245, 140, 40], [252, 255, 165]]);
 
-/** Return which channels the colouring mixes, and the look-up table from their bytes to colours. */
+let mixed = { key: "" };
+/** Return which channels the colouring mixes, and the look-up tables from their bytes to colours. */
 function colouring() {
+  const key = `${S.mode} ${S.black} ${S.white}`;
+  if (mixed.key !== key) mixed = { key, ...mix() };
+  return mixed;
+}
+
+function mix() {
   if (S.mode !== "composite" && S.mode !== "he") {
     const c = Number(S.mode);
     return { of: [c], lut: table(256, (v) => grey(byte(part(raw(c, v), CHANNELS[c])))) };
