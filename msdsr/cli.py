@@ -102,12 +102,28 @@ def denoise(
     volume: Annotated[Path, typer.Argument(help="Ingested store.")],
     out: Annotated[Path, typer.Argument(help="Store to make (…/denoised.ome.zarr).")],
     work: Work,
+    prior: Annotated[Path | None, typer.Option(help="Folder of the prior (mode rscd).")] = None,
+    calibrator: Annotated[
+        Path | None, typer.Option(help="Folder of the calibrator (mode rscd).")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
     settings: Settings = "{}",
 ) -> None:
     """Hand a volume to a denoiser, or pass it on as it is."""
     from msdsr.denoise import denoise as run
 
-    close(run(volume, out, work, settings=parse_settings(DenoiseConfig, settings)), out)
+    manifest = run(
+        volume,
+        out,
+        work,
+        settings=parse_settings(DenoiseConfig, settings),
+        prior=prior,
+        calibrator=calibrator,
+        seed=seed,
+        device=device,
+    )
+    close(manifest, out)
 
 
 @app.command()

@@ -255,9 +255,25 @@ class PatchConfig(Section):
 class DenoiseConfig(Section):
     """The hand-off to a denoiser."""
 
-    mode: Literal["none"] = Field(
-        default="none", description="`none`: the acquired values pass unchanged."
+    mode: Literal["none", "rscd"] = Field(
+        default="none",
+        description="`none`: the acquired values pass unchanged. `rscd`: every plane is denoised "
+        "by two models, and no value stays what was acquired.",
     )
+    prior: Name | None = Field(
+        default=None,
+        description="Which of `models` is the prior of mode `rscd`: of kind `rscd_prior`, with a "
+        "`path`.",
+    )
+    calibrator: Name | None = Field(
+        default=None,
+        description="Which of `models` tells the noise level in mode `rscd`: of kind "
+        "`rscd_calibrator`, with a `path`.",
+    )
+    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.25, description="Part of a tile's side that neighbouring tiles share (`rscd`)."
+    )
+    batch: Count = Field(default=16, description="Tiles the networks see at a time (`rscd`).")
 
 
 class TrainsetConfig(Section):
@@ -487,24 +503,12 @@ class Config(Section):
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         for name, cohort in self.cohorts.items():
-            if cohort.model not in self.models:
-                raise ValueError(
-                    f"cohorts.{name}.model is {cohort.model!r}, which is not in models "
-                    f"({', '.join(self.models)})"
-                )
+            self._refuse_kind(f"cohorts.{name}.model", cohort.model, "msdsr")
             for method in BaselineModels.model_fields:
                 baseline = getattr(cohort.baseline_models, method)
-                if baseline is not None and baseline not in self.models:
-                    raise ValueError(
-                        f"cohorts.{name}.baseline_models.{method} is {baseline!r}, which is not in "
-                        f"models ({', '.join(self.models)})"
-                    )
-            kind = self.models[cohort.model].kind
-            if kind != "msdsr":
-                raise ValueError(
-                    f"cohorts.{name}.model is {cohort.model!r}, a model of kind {kind}; expected "
-                    "one of kind msdsr"
-                )
+                if baseline is not None:
+                    self._refuse_kind(f"cohorts.{name}.baseline_models.{method}", baseline, method)
+        self._refuse_denoisers()
         for name, model in self.models.items():
             for known in model.cohorts:
                 if known not in self.cohorts:
@@ -513,3 +517,30 @@ class Config(Section):
                         f"({', '.join(self.cohorts)})"
                     )
         return self
+
+    def _refuse_kind(self, where: str, name: str, kind: str) -> None:
+        """Refuse a name that is not in models, or that of a model of another kind."""
+        if name not in self.models:
+            raise ValueError(
+                f"{where} is {name!r}, which is not in models ({', '.join(self.models)})"
+            )
+        if self.models[name].kind != kind:
+            raise ValueError(
+                f"{where} is {name!r}, a model of kind {self.models[name].kind}; expected one of "
+                f"kind {kind}"
+            )
+
+    def _refuse_denoisers(self) -> None:
+        """Refuse a denoiser whose models are missing, or would be trained on its own results."""
+        if self.denoise.mode != "rscd":
+            return
+        for key, kind in (("prior", "rscd_prior"), ("calibrator", "rscd_calibrator")):
+            where, name = f"denoise.{key}", getattr(self.denoise, key)
+            if name is None:
+                raise ValueError(f"{where} is missing; mode rscd needs a model of kind {kind}")
+            self._refuse_kind(where, name, kind)
+            if self.models[name].path is None:
+                raise ValueError(
+                    f"{where} is {name!r}, which is trained here, on denoised planes; expected a "
+                    "model with a `path`: train it in a run with denoise.mode none"
+                )

@@ -6,10 +6,12 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import zarr
 
 from msdsr.config import DenoiseConfig
+from msdsr.denoise.rscd import Rscd, denoise_volume
 from msdsr.errors import UserError
 from msdsr.manifest import Manifest, identity
 from msdsr.volume import Work, read_spec
@@ -25,7 +27,15 @@ It must keep shape, dtype, spacing and channel names; that is checked before any
 
 
 def denoise(
-    volume: str | Path, out: str | Path, work: str | Path, *, settings: DenoiseConfig
+    volume: str | Path,
+    out: str | Path,
+    work: str | Path,
+    *,
+    settings: DenoiseConfig,
+    prior: str | Path | None = None,
+    calibrator: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
 ) -> Manifest:
     """Hand a volume to a denoiser and publish what comes back.
 
@@ -38,25 +48,50 @@ def denoise(
     work
         Work folder, on the file system of ``out``.
     settings
-        Who denoises. Mode ``none`` passes the acquired values on unchanged, and says so.
+        Who denoises. Mode ``none`` passes the acquired values on unchanged, and says so; mode
+        ``rscd`` changes them, and says so.
+    prior, calibrator
+        Folders of the models of mode ``rscd``.
+    seed
+        The result of mode ``rscd`` is a function of it.
+    device
+        ``auto``, ``cpu`` or ``cuda``, for mode ``rscd``.
 
     Raises
     ------
     UserError
-        When there is no such volume, or what came back has another geometry.
+        When there is no such volume, a model is missing or does not suit, or what came back has
+        another geometry.
     """
     volume, out = Path(volume), Path(out)
     spec = read_spec(volume)
     inputs = {"raw": identity(volume)}
-    values = settings.model_dump(mode="json")
-    plan = {"stage": "denoise", "algorithm": ALGORITHM, "inputs": inputs, "settings": values}
+    # Settings of a denoiser that is not at work change nothing.
+    used = None if settings.mode == "rscd" else {"mode"}
+    values = settings.model_dump(mode="json", include=used)
+    rscd = None
+    if settings.mode == "rscd":
+        rscd = Rscd.load(prior, calibrator, settings, seed, device)
+        inputs["prior"] = rscd.prior.weights_sha256
+        inputs["calibrator"] = rscd.calibrator.weights_sha256
+    plan: dict[str, Any] = {
+        "stage": "denoise",
+        "algorithm": ALGORITHM,
+        "inputs": inputs,
+        "settings": values,
+    }
+    if rscd is not None:
+        plan["seed"] = seed
     with Work(work, plan) as job:
-        store = job.path / out.name
-        if "denoised" not in job.done():
+        store, told = job.path / out.name, {}
+        if rscd is not None:
+            told = denoise_volume(volume, store, job, rscd)
+        elif "denoised" not in job.done():
             shutil.rmtree(store, ignore_errors=True)
             DENOISERS[settings.mode](volume, store)
-            check_handoff(volume, store)
-            _stamp(store, settings.mode)
+        check_handoff(volume, store)
+        _stamp(store, settings.mode)
+        if "denoised" not in job.done():
             job.record("denoised")
         return job.publish_product(
             store,
@@ -66,7 +101,9 @@ def denoise(
                 algorithm=ALGORITHM,
                 inputs=inputs,
                 settings=values,
-                counts=volume_counts(spec),
+                seed=None if rscd is None else seed,
+                device="cpu" if rscd is None else str(rscd.prior.device),
+                counts={**volume_counts(spec), **told},
             ),
         )
 

@@ -111,6 +111,44 @@ def test_grids_are_in_units_of_the_data() -> None:
     assert grid[-2] == pytest.approx(0.04)
 
 
+def test_a_folder_of_format_1_holds_a_model_of_kind_msdsr() -> None:
+    folder = Path(__file__).parents[2] / "resources" / "models" / "phantom-tiny"
+    assert json.loads((folder / "msdsr.json").read_text())["format"] == 1
+    assert load_model(folder, kind="msdsr").kind == "msdsr"
+
+
+def test_a_model_of_another_kind_is_refused(saved: Path) -> None:
+    with pytest.raises(UserError, match="a model of kind msdsr; expected one of kind e2e_unet"):
+        load_model(saved, kind="e2e_unet")
+
+
+PAPER = 274_056_163
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels", "parameters"),
+    [
+        ("msdsr", (3, 3), PAPER),
+        ("ms_unet", (3, 3), PAPER),
+        # Three more channels for each 3×3 filter of the first layer.
+        ("e2e_unet", (6, 3), PAPER + 3 * 9 * 224),
+        ("rscd_prior", (2, 2), None),
+        ("rscd_calibrator", (2, 1), None),
+    ],
+)
+def test_the_paper_presets_of_all_kinds(
+    kind: str, channels: tuple[int, int], parameters: int | None
+) -> None:
+    settings = config("paper", kind=kind)
+    with torch.device("meta"):
+        network = build_network(settings, 3 if settings.objective.derive_ch1 else 2)
+        side = settings.network.image_size
+        answer = network(torch.empty(1, channels[0], side, side), torch.empty(1)).sample
+    assert answer.shape == (1, channels[1], side, side)
+    if parameters is not None:
+        assert sum(p.numel() for p in network.parameters()) == parameters
+
+
 def damage_json(name: str, **changes: object) -> object:
     def damage(folder: Path) -> None:
         values = json.loads((folder / name).read_text()) | changes
@@ -146,6 +184,8 @@ def rewrite_weights(change: object) -> object:
         (lambda d: (d / "msdsr.json").write_text("{"), "not JSON"),
         (lambda d: (d / "config.json").write_text("[]"), "a list"),
         (damage_json("msdsr.json", format=99), "format 99; expected 2"),
+        (damage_json("msdsr.json", kind="unet"), "kind 'unet'; expected msdsr, ms_unet"),
+        (damage_json("msdsr.json", kind="e2e_unet"), "objective.conditioning is 'mask_and_rows'"),
         (damage_json("msdsr.json", extra=1), "1 unknown keys: extra"),
         (damage_json("msdsr.json", objective=None), "1 missing keys: objective"),
         (damage_json("msdsr.json", objective={"prediction": "x"}), "objective.prediction"),

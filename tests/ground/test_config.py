@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from msdsr.configfile import (
     section_of,
 )
 from msdsr.errors import UserError
+from msdsr.presets import Kind
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,6 +88,30 @@ def test_every_key_has_a_meaning_and_all_but_names_a_default():
             "cohorts: {a: {sheet: s, model: nix}}",
             "cohorts.a.model is 'nix', which is not",
         ),
+        (
+            "{cohorts: {a: {sheet: s, model: m}}, models: {m: {path: p, kind: ms_unet}}}",
+            "cohorts.a.model is 'm', a model of kind ms_unet; expected one of kind msdsr",
+        ),
+        (
+            (
+                "{models: {m: {path: p}}, cohorts: {a: {sheet: s, model: m, baseline_models: "
+                "{e2e_unet: m}}}}"
+            ),
+            "baseline_models.e2e_unet is 'm', a model of kind msdsr; expected one of kind e2e_unet",
+        ),
+        (
+            "models: {m: {path: p, kind: rscd_prior, objective: {masks: paper}}}",
+            "objective.masks is 'paper'; a model of kind rscd_prior has none",
+        ),
+        ("models: {m: {path: p, kind: unet}}", "models.m.kind: 'unet'; expected input should be"),
+        ("denoise: {mode: rscd}", "denoise.prior is missing; mode rscd needs a model of kind"),
+        (
+            (
+                "{denoise: {mode: rscd, prior: p, calibrator: p}, models: {phantom-tiny: {path: x},"
+                " p: {kind: rscd_prior, cohorts: [demo]}}}"
+            ),
+            "denoise.prior is 'p', which is trained here, on denoised planes",
+        ),
         ("models: {m: {preset: tiny}}", "a model needs either"),
         ("models: {m: {path: x, cohorts: [demo]}}", "either .* not both"),
         ("patch: {size: 0}", "patch.size: 0; expected input should be greater"),
@@ -138,3 +164,19 @@ def test_a_checked_configuration_survives_being_dumped():
 def test_a_sampler_that_does_not_exist_is_refused(settings, says):
     with pytest.raises(UserError, match=says):
         check_config({"superresolve": settings}, "config.yaml")
+
+
+@pytest.mark.parametrize("preset", ["paper", "default", "tiny"])
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_every_recipe_is_whole_and_survives_its_own_json(kind, preset):
+    model = ModelConfig.model_validate({"kind": kind, "preset": preset, "cohorts": ["a"]})
+    again = ModelConfig.model_validate_json(model.model_dump_json())
+    assert again == model
+    if kind in ("ms_unet", "e2e_unet"):
+        same = ModelConfig.model_validate({"preset": preset, "cohorts": ["a"]})
+        assert model.network == same.network
+        changed = {"learning_rate"}
+        assert model.optimiser.model_dump(exclude=changed) == same.optimiser.model_dump(
+            exclude=changed
+        )
+        assert model.optimiser.learning_rate == 1e-3

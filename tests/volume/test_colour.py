@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
+import torch
 
+from msdsr.diffusion.transform import CH1_OFFSET, unit_transform
 from msdsr.volume.colour import (
     EOSIN,
     HAEMATOXYLIN,
+    SRH_OFFSET,
     STAIN_DEPTH,
     Window,
     colours,
@@ -83,3 +86,13 @@ def test_h_and_e_absorbs_as_the_stains_that_scikit_image_knows():
 def test_h_and_e_is_for_srh_alone():
     with pytest.raises(ValueError, match="DAPI"):
         virtual_he(np.zeros((2, 1)), ("DAPI", "CH3"), SEEN)
+
+
+@pytest.mark.parametrize("channels", [("CH2", "CH3"), ("CH3", "CH2")])
+def test_the_derived_channel_is_the_one_the_published_network_sees(channels):
+    """A model without CH1 loses nothing: it is had from CH2 and CH3 where it is shown."""
+    raw = np.random.default_rng(4).integers(0, 65536, (2, 50, 50)).astype(np.uint16)
+    shown = colours(raw, channels)[0] / 65536
+    seen = unit_transform(channels, derive_ch1=True).forward(torch.from_numpy(raw)[None])[0, 0]
+    np.testing.assert_allclose(shown.clip(0, 1), seen.numpy(), atol=1e-6)
+    assert SRH_OFFSET == CH1_OFFSET

@@ -115,8 +115,9 @@ def with_methods(project, methods, baseline_models, factors=(2,)):
     """The cohort `new` with a frozen model and these methods."""
     two_cohorts(project)
     models = {"frozen": {"path": "resources/models/frozen"}}
-    for model in (m for m in baseline_models.values() if m != "frozen"):
-        models[model] = {"preset": "tiny", "cohorts": ["new"]}
+    for kind, model in baseline_models.items():
+        if model != "frozen":
+            models[model] = {"kind": kind, "preset": "tiny", "cohorts": ["new"]}
     cohort = {"sheet": "config/cohorts/new.tsv", "model": "frozen"}
     project.config(
         {
@@ -154,6 +155,30 @@ def test_a_method_without_its_model_is_one_clear_line(project):
     assert "e2e_unet needs a model of its kind for cohort new; name one" in said
     assert "cohorts.new.baseline_models.e2e_unet" in said
     assert "Traceback" not in said
+
+
+def test_the_models_of_a_denoiser_are_files_its_jobs_wait_for(project):
+    two_cohorts(project)
+    for name in ("prior", "calibrator"):
+        project.frozen_model(name)
+    models = {
+        "frozen": {"path": "resources/models/frozen"},
+        "clean": {"kind": "rscd_prior", "path": "resources/models/prior"},
+        "judge": {"kind": "rscd_calibrator", "path": "resources/models/calibrator"},
+    }
+    project.config(
+        {
+            "cohorts": {"new": {"sheet": "config/cohorts/new.tsv", "model": "frozen"}},
+            "models": models,
+            "denoise": {"mode": "rscd", "prior": "clean", "calibrator": "judge"},
+        }
+    )
+    jobs = project.plan("report_new").of("denoise_slide")
+    assert jobs
+    for job in jobs:
+        assert "resources/models/prior/msdsr.json" in job["input"]
+        assert "resources/models/calibrator/msdsr.json" in job["input"]
+        assert "gpu=1" in job["resources"]
 
 
 def test_an_automatic_factor_becomes_a_number(project):

@@ -227,8 +227,26 @@ def model_files(wildcards):
     folder = folder_of_model(name)
     if name in TRAINED_MODELS:
         return [f"results/models/{name}/model.json", folder]
-    files = ("config.json", "msdsr.json", "diffusion_pytorch_model.safetensors")
-    return [f"{folder}/{file}" for file in files]
+    return files_of_model(folder)
+
+
+def files_of_model(folder):
+    """Return the files of a released model that a job reads."""
+    names = ("config.json", "msdsr.json", "diffusion_pytorch_model.safetensors")
+    return [f"{folder}/{name}" for name in names]
+
+
+def denoising_models():
+    """Return the folders of the models that denoise, by their part; none in mode `none`."""
+    if CONFIG.denoise.mode == "none":
+        return {}
+    parts = ("prior", "calibrator")
+    return {part: CONFIG.models[getattr(CONFIG.denoise, part)].path for part in parts}
+
+
+def denoiser_files(wildcards):
+    """Return the files of the models that denoise."""
+    return [file for folder in denoising_models().values() for file in files_of_model(folder)]
 
 
 def models_of(wildcards):
@@ -254,6 +272,12 @@ def model_flags(wildcards):
     """Return `--model FOLDER` where the job's method needs a model, else nothing."""
     name = restoring_model(wildcards)
     return [] if name is None else [f"--model={folder_of_model(name)}"]
+
+
+def denoiser_flags(wildcards):
+    """Return the models that denoise and the seed of their noise; nothing in mode `none`."""
+    flags = [f"--{part}={folder}" for part, folder in denoising_models().items()]
+    return flags + [f"--seed={CONFIG.seed}"] if flags else []
 
 
 def restored_flags(wildcards):

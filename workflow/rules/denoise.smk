@@ -5,6 +5,7 @@ rule denoise_slide:
     input:
         store="results/{cohort}/slides/{slide}/raw.ome.zarr",
         manifest="results/{cohort}/slides/{slide}/raw.json",
+        models=denoiser_files,
     output:
         store=directory("results/{cohort}/slides/{slide}/denoised.ome.zarr"),
         manifest=ensure("results/{cohort}/slides/{slide}/denoised.json", non_empty=True),
@@ -17,11 +18,13 @@ rule denoise_slide:
     threads: 2
     resources:
         mem_mb=growing(4000),
-        runtime=60,
+        runtime=480 if CONFIG.denoise.mode == "rscd" else 60,
+        gpu=int(CONFIG.denoise.mode == "rscd"),
     params:
         algorithm=1,
         settings=settings("denoise"),
+        denoiser=denoiser_flags,
         work="results/.work/{cohort}/{slide}/denoise",
     shell:
         "msdsr denoise {input.store} {output.store} --work {params.work}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        " {params.denoiser:q} --settings {params.settings:q} > {log} 2>&1"
