@@ -125,6 +125,7 @@ def test_a_step_of_every_kind_is_the_same_however_the_batch_is_cut(trainset, tmp
     assert float((ends[1] - ends[0]).abs().mean()) < 2e-6
 
 
+@pytest.mark.slow
 def test_two_ranks_learn_middle_planes_as_one_does(trainset, start, tmp_path):
     # A rank's part is a micro-batch of the single rank, and the sum of two has one order only.
     model = tiny("e2e_unet", images=16, micro_batch=4)
