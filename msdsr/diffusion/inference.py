@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import warnings
 from typing import Any, Literal, cast
 
 import torch
@@ -111,7 +112,10 @@ class Forward:
             given = torch.cat([given, given.new_zeros(self.batch - n, *given.shape[1:])])
         given = given.contiguous(memory_format=self.layout)
         try:
-            predicted = self._compiled(given, steps).sample
+            with warnings.catch_warnings():
+                if not self._has_run:  # what the compiler has to say about diffusers' code
+                    warnings.simplefilter("ignore")
+                predicted = self._compiled(given, steps).sample
         except Exception as error:  # whatever the compiler or its tools (C++, Triton) raise
             if self._has_run:
                 raise

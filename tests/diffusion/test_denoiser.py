@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from msdsr.config import ModelConfig, ObjectiveConfig
-from msdsr.diffusion.denoiser import NetworkDenoiser
+from msdsr.diffusion.denoiser import NetworkDenoiser, Schedule, noise_levels
 from msdsr.diffusion.network import Model, build_network
 from msdsr.diffusion.objective import network_input
 from msdsr.diffusion.schedule import CosineSchedule
 from msdsr.diffusion.transform import ChannelStatistics, standardised_transform, unit_transform
+from msdsr.errors import UserError
 
 SCHEDULE = CosineSchedule(1000)
 SPREAD = 1.7
@@ -174,3 +175,24 @@ def test_clamp_holds_x0_in_the_data_but_not_the_observed_rows() -> None:
 def test_no_noise_level_no_answer() -> None:
     with pytest.raises(ValueError, match="σ = 0"):
         NetworkDenoiser(oracle("v"))(images(1), 0.0, images(1), OBSERVED)
+
+
+def test_noise_levels_by_name() -> None:
+    model = oracle("epsilon")
+    assert noise_levels(model, "log_snr", 7) == model.sigma_grid(7)
+    assert noise_levels(model, "published", 200) == SCHEDULE.published_grid(200)
+    assert noise_levels(model, "ddpm", 3) == SCHEDULE.ancestral_grid()
+    with pytest.raises(UserError, match=r"superresolve\.steps: 1000"):
+        noise_levels(model, "published", 1000)
+
+
+@pytest.mark.parametrize("schedule", ["published", "ddpm"])
+def test_the_published_levels_are_whole_steps_to_the_network(schedule: Schedule) -> None:
+    model = oracle("epsilon")
+    denoiser = NetworkDenoiser(model, integer_timesteps=True)
+    levels = noise_levels(model, schedule, 200)[:-1]
+    for sigma in levels[:: len(levels) // 7]:
+        denoiser(images(1), sigma, images(1), OBSERVED)
+        t = float(model.network.calls[-1][1][0])
+        assert t == round(t)
+        assert float(SCHEDULE.sigmas[int(t)]) == sigma
