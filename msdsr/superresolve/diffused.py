@@ -30,6 +30,9 @@ from msdsr.volume import Region, acquired_rows
 COPIES = 9
 """Float32 volumes of a block that are there at the same moment, at most."""
 
+HALO = 1.0
+"""What a block has around it, in tiles: see benchmarks/results/seams.json."""
+
 
 class Diffused:
     """A `Filler` that runs one model over one volume."""
@@ -56,7 +59,6 @@ class Diffused:
             settings.noise_strength,
             settings.order,
         )
-
         self.evaluations = sum(
             len(planes_of_step(settings.mode, step, task.seed)) for step in range(self.walk.steps)
         )
@@ -107,16 +109,26 @@ class Diffused:
             start=start,
             after_step=lambda state: watch.after_step(region, block, state, order=self.walk.order),
         )
-        raw = self.model.transform.inverse(self._crop(restored, outer, region), channel_axis=0)
-        voxels = to_dtype(raw.cpu().numpy(), self.task.target.dtype)
-        rows = acquired_rows(acquired.shape[1], self.task.factor)
-        _, y, x = region.inside(outer)
-        voxels[:, rows] = acquired[:, :, y, x]
+        return self._voxels(restored, acquired, region, outer)
+
+    def _voxels(
+        self, restored: torch.Tensor, acquired: NDArray[Any], region: Region, outer: Region
+    ) -> NDArray[Any]:
+        """Return a region in the volume's dtype, plane by plane to spare memory."""
+        above, _, _ = self._margins(outer)
+        z, y, x = region.inside(outer)
+        target = self.task.target
+        voxels = np.empty((target.shape[0], *region.shape), target.dtype)
+        for plane in range(region.z1 - region.z0):
+            data = restored[:, above + z.start + plane, y, x]
+            raw = self.model.transform.inverse(data, channel_axis=0)
+            voxels[:, plane] = to_dtype(raw.cpu().numpy(), target.dtype)
+        voxels[:, acquired_rows(acquired.shape[1], self.task.factor)] = acquired[:, :, y, x]
         return voxels
 
     def _halo(self, region: Region) -> Region:
         _, _, rows, columns = self.task.target.shape
-        return region.with_halo(self.tiling.size, rows, columns)
+        return region.with_halo(round(HALO * self.tiling.size), rows, columns)
 
     def _margins(self, outer: Region) -> tuple[int, int, int]:
         """Return what is missing to one tile in z (above the stack), y and x (after the end)."""
@@ -132,15 +144,15 @@ class Diffused:
         above, below, right = self._margins(outer)
         padded = self._padded(outer)
         device = self.model.device
-        raw = np.pad(acquired, ((0, 0), (0, 0), (0, below), (0, right)), mode="symmetric")
-        known = self.model.transform.forward(
-            torch.from_numpy(raw.astype(np.float32)).to(device), channel_axis=0
-        )
-        clean = torch.zeros(known.shape[0], *padded.shape, device=device)
+        transform = self.model.transform
+        clean = torch.zeros(len(transform.model_channels), *padded.shape, device=device)
         mask = torch.zeros(padded.shape[0], dtype=torch.bool, device=device)
-        rows = torch.from_numpy(above + acquired_rows(acquired.shape[1], self.task.factor))
-        clean[:, rows] = known
-        mask[rows] = True
+        rows = above + acquired_rows(acquired.shape[1], self.task.factor)
+        for i, row in enumerate(rows.tolist()):
+            raw = np.pad(acquired[:, i], ((0, 0), (0, below), (0, right)), mode="symmetric")
+            plane = torch.from_numpy(raw.astype(np.float32)).to(device)
+            clean[:, row] = transform.forward(plane, channel_axis=0)
+            mask[row] = True
         _, _, height, width = self.task.target.shape
         return Block(clean, mask, padded, height, width, self._tissue(outer))
 
@@ -152,8 +164,3 @@ class Diffused:
         _, below, right = self._margins(outer)
         mask = np.pad(self.task.tissue[y, x], ((0, below), (0, right)), mode="symmetric")
         return torch.from_numpy(mask)
-
-    def _crop(self, restored: torch.Tensor, outer: Region, region: Region) -> torch.Tensor:
-        above, _, _ = self._margins(outer)
-        z, y, x = region.inside(outer)
-        return restored[:, above + z.start : above + z.stop, y, x]

@@ -157,14 +157,15 @@ class _Stage:
     """The work on one volume: its unfinished store, its blocks, its figures."""
 
     def __init__(self, ready: Prepared, job: Work, name: str, kind: torch.device) -> None:
-        self.ready, self.job, self.kind = ready, job, kind
+        self.ready, self.job = ready, job
+        self.kind = kind if ready.network is not None else torch.device("cpu")
         task = ready.task
         with job.preparing():
             self.writer: StoreWriter = create_store(
                 job.path / name, task.target, shard_mb=SHARD_MB, resume=True
             )
             self.side = settle_side(
-                job.path, task.settings.block, self.writer.grid, ready.filler, kind
+                job.path, task.settings.block, self.writer.grid, ready.filler, self.kind
             )
         self.blocks = list(self.writer.grid.blocks(self.side))
 

@@ -1,6 +1,12 @@
-"""Which levels a volume's pyramid has."""
+"""Which levels a volume's pyramid has, and what is in them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from msdsr.volume.geometry import VoxelSize
 
@@ -34,3 +40,25 @@ def pyramid_steps(
             return steps
         halve_z = planes >= 2 and z * voxel.z <= y * voxel.y * (1 + 1e-9)
         steps.append((2 * z if halve_z else z, 2 * y, 2 * x))
+
+
+def block_mean(voxels_CZYX: NDArray[Any], factors: Sequence[int]) -> NDArray[Any]:
+    """Return the means of blocks of voxels (z, y, x), in the voxels' dtype, rounded."""
+    c, z, y, x = voxels_CZYX.shape
+    fz, fy, fx = factors
+    blocks = voxels_CZYX.reshape(c, z // fz, fz, y // fy, fy, x // fx, fx)
+    mean = blocks.mean(axis=(2, 4, 6), dtype=np.float32)
+    if np.issubdtype(voxels_CZYX.dtype, np.integer):
+        mean = np.rint(mean)
+    out: NDArray[Any] = mean.astype(voxels_CZYX.dtype)
+    return out
+
+
+def display_windows(level: Any) -> list[tuple[float, float]]:
+    """Return each channel's 0.5 % and 99.5 % quantile on the coarsest level."""
+    windows = []
+    for channel in range(level.shape[0]):
+        values = np.asarray(level[channel], dtype=np.float32)
+        low, high = (float(v) for v in np.quantile(values, (0.005, 0.995)))
+        windows.append((low, high if high > low else low + 1.0))
+    return windows

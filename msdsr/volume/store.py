@@ -17,7 +17,7 @@ from zarr.codecs import BloscCodec, BloscShuffle
 
 from msdsr.errors import UserError
 from msdsr.volume.geometry import Region, ShardGrid, VoxelSize
-from msdsr.volume.pyramid import AXES, pyramid_steps
+from msdsr.volume.pyramid import AXES, block_mean, display_windows, pyramid_steps
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -139,7 +139,7 @@ class StoreWriter:
                 self.spec.voxel,
                 steps,
                 self.spec.channels,
-                _windows(group[str(len(steps) - 1)]),
+                display_windows(group[str(len(steps) - 1)]),
             ),
             NAMESPACE: dict(self.spec.provenance),
         }
@@ -183,16 +183,6 @@ def create_store(
     return StoreWriter(path, spec, grid)
 
 
-def _windows(level: Any) -> list[tuple[float, float]]:
-    """Return each channel's 0.5 % and 99.5 % quantile on the coarsest level."""
-    windows = []
-    for channel in range(level.shape[0]):
-        values = np.asarray(level[channel], dtype=np.float32)
-        low, high = (float(v) for v in np.quantile(values, (0.005, 0.995)))
-        windows.append((low, high if high > low else low + 1.0))
-    return windows
-
-
 def _write_level(
     group: zarr.Group,
     level: int,
@@ -225,19 +215,8 @@ def _write_level(
                 y * factors[1] : y1 * factors[1],
                 region.x0 * factors[2] : region.x1 * factors[2],
             ]
-            out[:, :, y - region.y0 : y1 - region.y0] = _block_mean(np.asarray(fine), factors)
+            out[:, :, y - region.y0 : y1 - region.y0] = block_mean(np.asarray(fine), factors)
         target[(slice(None), *region.slices)] = out
-
-
-def _block_mean(voxels_CZYX: NDArray[Any], factors: Sequence[int]) -> NDArray[Any]:
-    c, z, y, x = voxels_CZYX.shape
-    fz, fy, fx = factors
-    blocks = voxels_CZYX.reshape(c, z // fz, fz, y // fy, fy, x // fx, fx)
-    mean = blocks.mean(axis=(2, 4, 6), dtype=np.float32)
-    if np.issubdtype(voxels_CZYX.dtype, np.integer):
-        mean = np.rint(mean)
-    out: NDArray[Any] = mean.astype(voxels_CZYX.dtype)
-    return out
 
 
 def open_group(path: str | Path) -> zarr.Group:
