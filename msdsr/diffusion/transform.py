@@ -1,7 +1,8 @@
 """From raw intensities to what the network sees, and back.
 
-*Model units* are what x0 is measured in: [0, 1] for `data: unit`, as published, or zero mean and
-unit variance per channel for `data: standardised`. Noise levels σ are in model units too.
+*Model units* are what x0 is measured in: [0, 1] for `data: unit`, as published, zero mean and unit
+variance per channel for `data: standardised`, or [−1, 1] for `data: symmetric`. Noise levels σ are
+in model units too.
 """
 
 from __future__ import annotations
@@ -256,6 +257,26 @@ def unit_transform(
     )
 
 
+def symmetric_transform(
+    channels: Sequence[str],
+    statistics: Sequence[ChannelStatistics],
+    *,
+    full_scale: float = FULL_SCALE["uint16"],
+) -> DataTransform:
+    """Return the transform 2·raw/65536 − 1 to [−1, 1], as the published denoiser has it."""
+    unit = unit_transform(channels, statistics, full_scale=full_scale)
+    n = len(channels)
+    return DataTransform(
+        channels=tuple(channels),
+        shift=(full_scale / 2,) * n,
+        scale=(full_scale / 2,) * n,
+        low=(-1.0,) * n,
+        high=(1.0,) * n,
+        data_mean=2 * unit.data_mean - 1,
+        data_sigma=2 * unit.data_sigma,
+    )
+
+
 def build_transform(
     channels: Sequence[str],
     statistics: Sequence[ChannelStatistics],
@@ -284,6 +305,10 @@ def build_transform(
         return standardised_transform(channels, statistics)
     if dtype not in FULL_SCALE:
         raise UserError("training set", f"dtype {dtype}", ", ".join(FULL_SCALE))
+    if objective.data == "symmetric":
+        if objective.derive_ch1:
+            raise UserError("objective.derive_ch1", "true with data: symmetric", "data: unit")
+        return symmetric_transform(channels, statistics, full_scale=FULL_SCALE[dtype])
     return unit_transform(
         channels, statistics, derive_ch1=objective.derive_ch1, full_scale=FULL_SCALE[dtype]
     )

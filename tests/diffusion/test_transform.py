@@ -136,3 +136,19 @@ def test_what_cannot_be_trained_is_refused() -> None:
         standardised_transform(("a", "b"), SRH).forward(raw(5))
     with pytest.raises(UserError, match=r"2 channels; expected 3 \(CH1, CH2, CH3\)"):
         unit_transform(("CH2", "CH3"), derive_ch1=True).inverse(torch.zeros(1, 2, 3, 3))
+
+
+def test_symmetric_data_lie_between_minus_one_and_one() -> None:
+    settings = ObjectiveConfig(data="symmetric")
+    statistics = [ChannelStatistics(16384.0, 3276.8, 0.0, 60000.0)] * 2
+    transform = build_transform(("CH2", "CH3"), statistics, settings)
+    raw = torch.tensor([0.0, 32768.0, 65536.0]).reshape(1, 1, 1, 3).expand(1, 2, 1, 3)
+    data = transform.forward(raw)
+    assert data[0, 0, 0].tolist() == [-1.0, 0.0, 1.0]
+    assert torch.equal(transform.inverse(data), raw)
+    assert (transform.data_mean, transform.data_sigma) == pytest.approx((-0.5, 0.1))
+    assert transform.clamp(3 * data)[0, 0, 0].tolist() == [-1.0, 0.0, 1.0]
+    with pytest.raises(UserError, match="derive_ch1"):
+        build_transform(
+            ("CH2", "CH3"), statistics, ObjectiveConfig(data="symmetric", derive_ch1=True)
+        )

@@ -47,9 +47,11 @@ def tiny(kind, objective=None, network=None, **optimiser):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_trained_released_and_read(trainset, tmp_path, kind, monkeypatch):
     out = tmp_path / "model"
-    train(trainset, out, tmp_path / "work", model=tiny(kind), seed=3, device="cpu")
+    model = tiny(kind, {"data": "symmetric"} if kind == "rscd_prior" else {})
+    train(trainset, out, tmp_path / "work", model=model, seed=3, device="cpu")
     ours = load_model(out, kind=kind)
     assert ours.kind == kind
+    assert ours.objective == model.objective
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     theirs = UNet2DModel.from_pretrained(out, use_safetensors=True).eval()
     x, t = torch.randn(1, ours.network.config.in_channels, 16, 16), torch.tensor([0])
