@@ -76,6 +76,17 @@ def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, Path]:
     return parsed
 
 
+def parse_planes(option: str, text: str) -> tuple[int, ...]:
+    """Read numbers of planes with commas between; none when the text is empty."""
+    try:
+        planes = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        planes = (-1,)
+    if any(plane < 0 for plane in planes):
+        raise UserError(option, repr(text), "numbers of planes, from 0, commas between")
+    return planes
+
+
 @dataclass(frozen=True)
 class SlideFiles:
     """One row of a sample sheet, and where the workflow keeps what it makes of it."""
@@ -87,6 +98,7 @@ class SlideFiles:
     truth: Path | None
     notes: str
     folder: Path
+    label: str = ""
 
     @property
     def volume(self) -> Path:
@@ -97,6 +109,11 @@ class SlideFiles:
     def patches(self) -> Path:
         """The patch table."""
         return self.folder / "patches.parquet"
+
+    @property
+    def images(self) -> Path:
+        """The store of the slide's training images."""
+        return self.folder / "images.zarr"
 
     def restored(self, method: str, factor: int) -> Path:
         """Return the store of a method at a factor."""
@@ -138,6 +155,7 @@ def cohort_slides(
             Path(row["truth"]) if row["truth"] else None,
             row["notes"],
             results / cohort / "slides" / row["slide"],
+            row["class"],
         )
         for row in rows.to_dict("records")
         if row["split"] in wanted

@@ -15,13 +15,15 @@ from msdsr.arguments import (
     cohort_slides,
     parse_factor,
     parse_pairs,
+    parse_planes,
     parse_settings,
     parse_voxel,
 )
 from msdsr.cli_config import config_app
 from msdsr.cli_evaluate import evaluate_app
 from msdsr.cli_options import Cohort, Device, Results, Seed, Settings, Sheet, Work, close
-from msdsr.cli_sources import fetch_app, phantom_app
+from msdsr.cli_sources import fetch_app, phantom_app, sheet_app
+from msdsr.cli_trainset import trainset_app
 from msdsr.cli_weights import weights_app
 from msdsr.config import (
     DenoiseConfig,
@@ -30,7 +32,6 @@ from msdsr.config import (
     PatchConfig,
     ReportConfig,
     SuperresolveConfig,
-    TrainsetConfig,
 )
 from msdsr.errors import EXIT_RESUME, EXIT_USER_ERROR, Stopped, UserError
 
@@ -44,6 +45,8 @@ app = typer.Typer(
 app.add_typer(config_app, name="config")
 app.add_typer(fetch_app, name="fetch")
 app.add_typer(phantom_app, name="phantom")
+app.add_typer(sheet_app, name="sheet")
+app.add_typer(trainset_app, name="trainset")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(weights_app, name="weights")
 
@@ -60,7 +63,9 @@ def root(
 
 @app.command()
 def ingest(
-    path: Annotated[Path, typer.Argument(help="TIFF, ImageJ TIFF or OME-TIFF of one slide.")],
+    path: Annotated[
+        Path, typer.Argument(help="TIFF, ImageJ TIFF or OME-TIFF of one slide, or ….images.tsv.")
+    ],
     out: Annotated[Path, typer.Argument(help="Store to make (…/raw.ome.zarr).")],
     slide: Annotated[str, typer.Option(help="Slide id.")],
     patient: Annotated[str, typer.Option(help="Patient id.")],
@@ -69,7 +74,7 @@ def ingest(
     work: Work,
     settings: Settings = "{}",
 ) -> None:
-    """Turn a raw z-stack into OME-Zarr, voxel for voxel."""
+    """Turn a raw z-stack, or a list of 2D images, into OME-Zarr, voxel for voxel."""
     from msdsr.ingest import ingest as run
 
     manifest = run(
@@ -89,12 +94,16 @@ def ingest(
 def patch(
     volume: Annotated[Path, typer.Argument(help="Ingested store.")],
     out: Annotated[Path, typer.Argument(help="Table to make (…/patches.parquet).")],
+    flagged: Annotated[
+        str, typer.Option(help="Planes to leave out, from 0, with commas between.")
+    ] = "",
     settings: Settings = "{}",
 ) -> None:
-    """Lay the patch grid over a slide and find its tissue."""
+    """Lay the patch grid over a slide, find its tissue and the planes that are of no use."""
     from msdsr.patch import patch as run
 
-    close(run(volume, out, settings=parse_settings(PatchConfig, settings)), out)
+    planes = parse_planes("--flagged", flagged)
+    close(run(volume, out, settings=parse_settings(PatchConfig, settings), flagged=planes), out)
 
 
 @app.command()
@@ -122,39 +131,6 @@ def denoise(
         calibrator=calibrator,
         seed=seed,
         device=device,
-    )
-    close(manifest, out)
-
-
-@app.command()
-def trainset(
-    out: Annotated[Path, typer.Argument(help="Training set to make (…/trainset.zarr).")],
-    sheet: Annotated[list[str], typer.Option(help="COHORT=SHEET, once for each cohort.")],
-    work: Work,
-    results: Results = Path("results"),
-    settings: Settings = "{}",
-) -> None:
-    """Gather 2D training images from the XY planes of cohorts."""
-    from msdsr.trainset import TrainSlide, build_trainset
-
-    found = [
-        files
-        for cohort, path in parse_pairs("--sheet", sheet).items()
-        for files in cohort_slides(cohort, path, results, ("train", "val"))
-    ]
-    channels = {files.channels for files in found}
-    if len(channels) > 1:
-        raise UserError(
-            "--sheet", f"cohorts with different channels {sorted(channels)}", "the same channels"
-        )
-    if not found:
-        raise UserError("--sheet", "no slide of split train or val", "some to learn from")
-    manifest = build_trainset(
-        [TrainSlide(f.slide, f.patient, f.split, f.volume, f.patches) for f in found],
-        out,
-        work,
-        channels=channels.pop(),
-        settings=parse_settings(TrainsetConfig, settings),
     )
     close(manifest, out)
 

@@ -49,14 +49,16 @@ def config_check(
     path: Annotated[Path, typer.Argument()] = Path("config/config.yaml"),
 ) -> None:
     """Check a configuration, its sample sheets and the files they name."""
-    from msdsr.sheet import read_sheet
+    from msdsr.sheet import read_sheet, refuse_leaks
 
     config = read_config(path)
+    sheets = {}
     for name, cohort in config.cohorts.items():
-        rows = read_sheet(cohort.sheet, check_files=cohort.source == "files")
+        sheets[name] = rows = read_sheet(cohort.sheet, check_files=cohort.source == "files")
         splits = ", ".join(f"{n} {split}" for split, n in rows["split"].value_counts().items())
         typer.echo(f"{name}: {len(rows)} slides of {rows['patient'].nunique()} patients ({splits})")
     for name, model in config.models.items():
+        refuse_leaks(model.cohorts, {c: sheets[c] for c in config.cohorts_of(name)})
         if model.path is not None:
             require_file(model.path, f"correct models.{name}.path")
     typer.echo(f"config: {path} is right")

@@ -1,18 +1,19 @@
-"""``msdsr phantom`` and ``msdsr fetch``: where raw data come from that nobody brings."""
+"""``msdsr phantom``, ``fetch`` and ``sheet``: where raw data and their sheets come from."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from msdsr.arguments import parse_settings
+from msdsr.arguments import parse_settings, parse_voxel
 from msdsr.cli_options import Cohort, Fetched, Seed, Settings, close
 from msdsr.config import PhantomConfig
 
 fetch_app = typer.Typer(help="Fetch what the workflow needs from public places, checked by hash.")
 phantom_app = typer.Typer(help="The synthetic cohort with known truth.")
+sheet_app = typer.Typer(help="Sample sheets from the tables of public data sets.")
 
 
 @fetch_app.command("inception")
@@ -66,3 +67,25 @@ def phantom_sheet(
     rows = sheet_rows(parse_settings(PhantomConfig, settings), cohort)
     write_sheet(out, rows)
     typer.echo(f"phantom: {out} ({len(rows)} slides)")
+
+
+@sheet_app.command("opensrh")
+def sheet_opensrh(
+    tree: Annotated[Path, typer.Argument(help="Folder that holds meta/opensrh.json.")],
+    out: Annotated[Path, typer.Argument(help="Sample sheet to write (….tsv).")],
+    voxel_um: Annotated[str, typer.Option(help="Spacing z,y,x (µm).")] = "1,0.5,0.5",
+    label: Annotated[
+        Literal["patch", "diagnosis"],
+        typer.Option(help="Class of a tumor patch: `tumor`, or the diagnosis."),
+    ] = "patch",
+    nondiagnostic: Annotated[bool, typer.Option(help="List nondiagnostic patches too.")] = False,
+) -> None:
+    """Write the sample sheet of an OpenSRH tree, one row a slide, and a list of images for each."""
+    from msdsr.ingest.opensrh import convert_opensrh as run
+
+    found = run(tree, out, voxel=parse_voxel(voxel_um), label=label, nondiagnostic=nondiagnostic)
+    for reason, count in found.left_out.items():
+        typer.echo(f"warning: left out: {count} {reason}", err=True)
+    images = ", ".join(f"{count} {kind}" for kind, count in found.images.items())
+    patients = found.rows["patient"].nunique()
+    typer.echo(f"sheet: {out} ({len(found.rows)} slides of {patients} patients; images: {images})")

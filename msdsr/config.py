@@ -131,10 +131,10 @@ class OptimiserConfig(Section):
     micro_batch: Count = Field(
         default=256, description="Largest batch one device takes at a time (crops)."
     )
-    balance: Literal["pixel", "slide", "patient"] = Field(
+    balance: Literal["pixel", "slide", "patient", "class"] = Field(
         default="pixel",
-        description="What gets an equal share of the crops: every pixel of tissue, every slide, or "
-        "every patient.",
+        description="What gets an equal share of the crops: every pixel of tissue, every slide, "
+        "every patient, or every class (`class` of the sample sheet or of a listed 2D image).",
     )
     learning_rate: Positive = Field(default=1e-4, description="Peak learning rate of AdamW.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
@@ -242,13 +242,35 @@ class IngestConfig(Section):
 class PatchConfig(Section):
     """The patch grid and the tissue mask."""
 
-    size: Count = Field(default=256, description="Side of a patch in Y and X (pixels).")
+    size: Count = Field(
+        default=256,
+        description="Side of a patch in Y and X (pixels). Listed 2D images are cut into equal "
+        "pieces that come near it.",
+    )
     smoothing_um: Positive = Field(
         default=4.0,
         description="σ of the Gaussian that smooths the mean projection before Otsu (µm).",
     )
     min_tissue_fraction: Fraction = Field(
         default=0.1, description="Patches with less tissue are marked as background."
+    )
+    flag_empty: Fraction = Field(
+        default=0.02,
+        description="A plane is flagged as empty when the contrast (σ) of one of its channels is "
+        "below this part of the slide's median (0: only where all pixels are alike).",
+    )
+    flag_saturated: Fraction = Field(
+        default=0.05,
+        description="A plane is flagged as saturated when a larger part of the pixels of one of "
+        "its channels is at full scale (1: never).",
+    )
+    flag_defocused: Fraction = Field(
+        default=0.5,
+        description="A plane is flagged as out of focus when its sharpness is below this part of "
+        "the slide's median in every channel (0: never).",
+    )
+    flag_duplicates: bool = Field(
+        default=True, description="A plane that equals an earlier one bit for bit is flagged."
     )
 
 
@@ -287,8 +309,15 @@ class TrainsetConfig(Section):
         default=48,
         description="Narrower patches are left out (pixels): the side of a training crop.",
     )
+    exclude_classes: list[str] = Field(
+        default=["nondiagnostic"],
+        description="Images of these classes are left out (the class of a listed 2D image, or of "
+        "its slide).",
+    )
     shard_images: Count = Field(
-        default=1024, description="Images in one shard of the training set."
+        default=256,
+        description="Images in one shard. A shard holds images of one slide alone, so that slides "
+        "come and go without any other being written again.",
     )
 
 
@@ -499,6 +528,15 @@ class Config(Section):
     )
     evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="The numbers.")
     report: ReportConfig = Field(default=ReportConfig(), description="The page.")
+
+    def cohorts_of(self, model: str) -> list[str]:
+        """Return the cohorts that a model learns from or restores."""
+        learns = self.models[model].cohorts
+        used = {
+            name: (cohort.model, *cohort.baseline_models.model_dump().values())
+            for name, cohort in self.cohorts.items()
+        }
+        return [name for name in self.cohorts if model in used[name] or name in learns]
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from msdsr.errors import UserError, nearest
 from msdsr.manifest import write_text_atomically
 
 COLUMNS = ("slide", "patient", "path", "split", "z_um", "y_um", "x_um", "channels", "notes")
-OPTIONAL = ("truth",)
+OPTIONAL = ("truth", "class", "flagged")
 SPLITS = ("train", "val", "infer")
 ID = re.compile(r"[A-Za-z0-9._-]+")
 MAX_CHANNELS = 8
@@ -25,7 +26,8 @@ def read_sheet(path: str | Path, check_files: bool = True) -> pd.DataFrame:
     path
         A tab-separated file with the columns ``slide``, ``patient``, ``path``, ``split``, ``z_um``,
         ``y_um``, ``x_um``, ``channels`` (comma-separated), ``notes``, and optionally ``truth`` (a
-        store of the isotropic truth).
+        store of the isotropic truth), ``class`` (such as a diagnosis, to balance the training by)
+        and ``flagged`` (numbers of planes, from 0, that no model shall learn from).
     check_files
         Whether every ``path`` must exist; false where the workflow itself makes the files.
 
@@ -33,7 +35,7 @@ def read_sheet(path: str | Path, check_files: bool = True) -> pd.DataFrame:
     -------
     pandas.DataFrame
         The rows, indexed by slide; spacings in micrometres as floats, ``channels`` as tuples,
-        missing ``truth`` and ``notes`` as empty strings.
+        ``flagged`` as tuples of integers, missing texts as empty strings.
 
     Raises
     ------
@@ -49,6 +51,7 @@ def read_sheet(path: str | Path, check_files: bool = True) -> pd.DataFrame:
     for column in ("z_um", "y_um", "x_um"):
         table[column] = table[column].astype(float)
     table["channels"] = [tuple(name.strip() for name in c.split(",")) for c in table["channels"]]
+    table["flagged"] = [tuple(int(n) for n in f.split(",") if n.strip()) for f in table["flagged"]]
     _check_together(path, table)
     return table.set_index("slide", drop=False)
 
@@ -105,8 +108,13 @@ def _check_row(where: str, row: dict[str, str], check_files: bool) -> None:
         )
     if len(channels) > MAX_CHANNELS:
         raise UserError(where, f"{len(channels)} channels", f"1 to {MAX_CHANNELS}")
+    _check_optional(where, row)
     if not row["path"]:
         raise UserError(where, "path is empty", "the raw file of the slide")
+    if row["split"] == "infer" and row["path"].lower().endswith(".images.tsv"):
+        raise UserError(
+            where, "split is 'infer' for a list of 2D images", "a z-stack, or train or val"
+        )
     if check_files:
         for column in ("path", "truth"):
             if row[column] and not Path(row[column]).exists():
@@ -116,6 +124,17 @@ def _check_row(where: str, row: dict[str, str], check_files: bool) -> None:
                     "a file, relative to the working directory",
                     "check the path or where the command is run",
                 )
+
+
+def _check_optional(where: str, row: dict[str, str]) -> None:
+    if row["class"] and not ID.fullmatch(row["class"]):
+        raise UserError(
+            where, f"class is {row['class']!r}", "letters, digits, '.', '_' and '-'", "rename it"
+        )
+    if not re.fullmatch(r"(\d+(\s*,\s*\d+)*)?", row["flagged"]):
+        raise UserError(
+            where, f"flagged is {row['flagged']!r}", "numbers of planes, from 0, commas between"
+        )
 
 
 def _check_spacing(where: str, column: str, text: str) -> None:
@@ -155,9 +174,45 @@ def _check_together(path: Path, table: pd.DataFrame) -> None:
         )
 
 
+def refuse_leaks(teaching: Sequence[str], sheets: Mapping[str, pd.DataFrame]) -> None:
+    """Refuse a patient who teaches a model and is also used to judge it, in whatever cohort.
+
+    Parameters
+    ----------
+    teaching
+        The cohorts that the model learns from.
+    sheets
+        The sheets (see `read_sheet`) of these cohorts and of those that the model restores, by
+        cohort. Equal ids stand for one patient, in all of them.
+
+    Raises
+    ------
+    UserError
+        Names the patient and the two slides.
+    """
+    teachers: dict[str, tuple[str, str]] = {}
+    for cohort in teaching:
+        table = sheets[cohort]
+        for row in table[table["split"] == "train"].to_dict("records"):
+            teachers.setdefault(row["patient"], (cohort, row["slide"]))
+    for cohort, table in sheets.items():
+        for row in table[table["split"] != "train"].to_dict("records"):
+            if row["patient"] in teachers:
+                other, slide = teachers[row["patient"]]
+                raise UserError(
+                    f"cohort {cohort}",
+                    f"patient {row['patient']!r} is in `{row['split']}` with slide "
+                    f"{row['slide']!r} and in `train` with slide {slide!r} of cohort {other}",
+                    "one split a patient, in all cohorts that a model learns from or restores",
+                    "move the patient to one split, or rename one of them if they are two people",
+                )
+
+
 def write_sheet(path: str | Path, table: pd.DataFrame) -> None:
     """Write rows as a sample sheet (columns in their order, channels with commas)."""
     rows = table.copy()
-    rows["channels"] = [c if isinstance(c, str) else ",".join(c) for c in rows["channels"]]
+    for column in {"channels", "flagged"} & set(rows.columns):
+        texts = [v if isinstance(v, str) else ",".join(map(str, v)) for v in rows[column]]
+        rows[column] = texts
     columns = [c for c in (*COLUMNS, *OPTIONAL) if c in rows.columns]
     write_text_atomically(path, rows[columns].to_csv(sep="\t", index=False, lineterminator="\n"))

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from msdsr.config import IngestConfig
 from msdsr.errors import UserError
+from msdsr.ingest.images import SUFFIX, ImageList, inspect_images
 from msdsr.ingest.tiff import Stack, inspect, read, spacing_warnings
 from msdsr.manifest import Manifest, sha256_file
 from msdsr.progress import progress
 from msdsr.volume import VolumeSpec, VoxelSize, Work, create_store
-from msdsr.volume.store import DTYPES, volume_counts
+from msdsr.volume.store import DTYPES, IMAGES_2D, volume_counts
 
 ALGORITHM = 1
 
@@ -31,12 +32,14 @@ def ingest(
     patient: str,
     settings: IngestConfig,
 ) -> Manifest:
-    """Turn a raw z-stack into an OME-Zarr volume, voxel for voxel.
+    """Turn a raw z-stack, or a list of 2D images, into an OME-Zarr volume, voxel for voxel.
 
     Parameters
     ----------
     path
-        TIFF, ImageJ TIFF or OME-TIFF of one slide.
+        TIFF, ImageJ TIFF or OME-TIFF of one slide; or ``….images.tsv``, a list of such files with
+        one 2D image each. Every image of a list becomes a plane; the store's provenance then says
+        ``kind: images2d``, and ``image_classes`` keeps the class of each.
     out
         The store to publish; its manifest stands beside it.
     work
@@ -58,15 +61,18 @@ def ingest(
     Raises
     ------
     UserError
-        When the file is missing, cut short, of another dtype, or its axes cannot be told.
+        When a file is missing, cut short, of another dtype, or its axes cannot be told.
     """
     out = Path(out)
-    stack = inspect(path, len(channels))
-    if stack.dtype.name not in DTYPES:
-        raise UserError(path, f"dtype {stack.dtype}", " or ".join(DTYPES), "convert it")
+    source = _inspect(path, len(channels))
+    if source.dtype.name not in DTYPES:
+        raise UserError(path, f"dtype {source.dtype}", " or ".join(DTYPES), "convert it")
     provenance = {"stage": "ingest", "slide": slide, "patient": patient, "algorithm": ALGORITHM}
-    spec = VolumeSpec(stack.shape_czyx, stack.dtype, voxel, tuple(channels), slide, provenance)
-    inputs = {"raw": sha256_file(path)}
+    listed = isinstance(source, ImageList)
+    if isinstance(source, ImageList):
+        provenance |= {"kind": IMAGES_2D, "image_classes": list(source.classes)}
+    spec = VolumeSpec(source.shape_czyx, source.dtype, voxel, tuple(channels), slide, provenance)
+    inputs = {"raw": source.digest() if isinstance(source, ImageList) else sha256_file(path)}
     plan = {
         "stage": "ingest",
         "algorithm": ALGORITHM,
@@ -77,7 +83,7 @@ def ingest(
         "ids": [slide, patient],
     }
     with Work(work, plan) as job:
-        _write_shards(job.path / out.name, stack, spec, job, settings)
+        _write_shards(job.path / out.name, source, spec, job, settings)
         return job.publish_product(
             job.path / out.name,
             out,
@@ -86,14 +92,20 @@ def ingest(
                 algorithm=ALGORITHM,
                 inputs=inputs,
                 settings=plan["settings"],
-                counts=volume_counts(spec),
-                warnings=spacing_warnings(stack, voxel),
+                counts=volume_counts(spec) | ({"kind": IMAGES_2D} if listed else {}),
+                warnings=[] if isinstance(source, ImageList) else spacing_warnings(source, voxel),
             ),
         )
 
 
+def _inspect(path: str | Path, channels: int) -> Stack | ImageList:
+    if Path(path).name.lower().endswith(SUFFIX):
+        return inspect_images(path, channels)
+    return inspect(path, channels)
+
+
 def _write_shards(
-    store: Path, stack: Stack, spec: VolumeSpec, job: Work, settings: IngestConfig
+    store: Path, source: Stack | ImageList, spec: VolumeSpec, job: Work, settings: IngestConfig
 ) -> None:
     writer = create_store(
         store, spec, chunk_yx=settings.chunk_yx, shard_mb=settings.shard_mb, resume=True
@@ -102,11 +114,11 @@ def _write_shards(
     left = [region for region in writer.grid if region.key not in done]
     if left:
         scratch = job.path / "decoded.bin"
-        voxels = read(stack, scratch)
+        voxels = source.read(scratch) if isinstance(source, ImageList) else read(source, scratch)
         with progress(f"ingest {spec.name}", len(writer.grid), "shards", len(done)) as bar:
             for region in left:
                 block = np.ascontiguousarray(voxels[(slice(None), *region.slices)])
-                _refuse_not_finite(stack.path, block)
+                _refuse_not_finite(source.path, block)
                 writer.write(region, block)
                 job.record(region.key)
                 bar.advance()

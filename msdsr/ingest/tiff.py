@@ -84,8 +84,8 @@ def inspect(path: str | Path, channels: int) -> Stack:
     return stack
 
 
-def read(stack: Stack, scratch: Path) -> NDArray[Any]:
-    """Decode a stack into a memory-mapped scratch file.
+def read(stack: Stack, scratch: Path | None = None) -> NDArray[Any]:
+    """Decode a stack, by way of a memory-mapped scratch file where one is given.
 
     Returns
     -------
@@ -93,10 +93,13 @@ def read(stack: Stack, scratch: Path) -> NDArray[Any]:
         The voxels (c, z, y, x), a view of the mapped file, in the file's dtype.
     """
     try:
-        with _complaints():
-            voxels = tifffile.imread(stack.path, series=0, out=str(scratch))
+        with _complaints() as complaints:
+            out = str(scratch) if scratch else None
+            voxels = tifffile.imread(stack.path, series=0, out=out)
     except UNREADABLE as error:
         raise _unreadable(stack.path, error) from None
+    if complaints:
+        raise _unreadable(stack.path, complaints[0])
     voxels = np.asarray(voxels).reshape(stack.shape)
     squeezed = "".join(a for a in stack.axes if a in "CZYX")
     keep = tuple(slice(None) if a in "CZYX" else 0 for a in stack.axes)

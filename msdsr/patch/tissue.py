@@ -16,12 +16,43 @@ SEPARABILITY = 0.70
 The best threshold of one Gaussian reaches 2/π ≈ 0.64, that of two distant classes nearly 1.
 """
 
+BLOCK_Z = 64
+"""Listed 2D images are smoothed so many at a time."""
+
 
 def projection(volume: xr.DataArray) -> NDArray[np.float32]:
     """Return the mean over z, channels weighed by their 99 % quantile (rows, columns)."""
     mean = volume.mean("z", dtype=np.float32).compute().values
     scale = np.quantile(mean, 0.99, axis=(1, 2), keepdims=True)
     relative: NDArray[np.float32] = (mean / np.where(scale > 0, scale, 1)).mean(axis=0)
+    return relative
+
+
+def smoothed_images(volume: xr.DataArray, sigma_px: float) -> NDArray[np.float32]:
+    """Return every plane of a list of 2D images on its own: smoothed, thinned out, channels merged.
+
+    Parameters
+    ----------
+    volume
+        Dimensions c, z, y, x.
+    sigma_px
+        σ of the Gaussian (pixels); of its result every so many pixels one is kept.
+
+    Returns
+    -------
+    numpy.ndarray
+        (planes, rows, columns), the mean over channels that are each relative to their 99 %
+        quantile over all images.
+    """
+    step = max(1, round(sigma_px))
+    sigma = (0, 0, sigma_px, sigma_px)
+    parts = []
+    for z in range(0, volume.shape[1], BLOCK_Z):
+        images = volume[:, z : z + BLOCK_Z].to_numpy().astype(np.float32)
+        parts.append(gaussian_filter(images, sigma, mode="nearest")[..., ::step, ::step])
+    smooth = np.concatenate(parts, axis=1)
+    scale = np.quantile(smooth, 0.99, axis=(1, 2, 3), keepdims=True)
+    relative: NDArray[np.float32] = (smooth / np.where(scale > 0, scale, 1)).mean(axis=0)
     return relative
 
 
@@ -44,7 +75,14 @@ def tissue_mask(
     separability : float
         η = σ_B²/σ_T² of Otsu's threshold (doi:10.1109/TSMC.1979.4310076, Eq. 12), 0 to 1.
     """
-    smooth = gaussian_filter(projected_YX, sigma_px, mode="nearest")
+    return otsu_mask(gaussian_filter(projected_YX, sigma_px, mode="nearest"))
+
+
+def otsu_mask(smooth: NDArray[np.float32]) -> tuple[NDArray[np.bool_], float]:
+    """Tell the bright class of smoothed intensities, of any shape, from the dark one.
+
+    See `tissue_mask` for what is returned.
+    """
     total = float(smooth.var())
     if total == 0:
         return np.ones(smooth.shape, bool), 0.0

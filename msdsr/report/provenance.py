@@ -17,6 +17,7 @@ ORDER = (
     "ingest",
     "patch",
     "denoise",
+    "images",
     "trainset",
     "train",
     "superresolve",

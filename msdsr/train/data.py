@@ -71,10 +71,11 @@ def open_trainset(path: str | Path) -> Trainset:
     index = pd.read_parquet(table)
     group = zarr.open_group(path, mode="r")
     images = group.get("images")
-    if not isinstance(images, zarr.Array) or images.shape[0] != len(index):
-        raise UserError(path, "store and index disagree", f"{len(index)} images", again)
     if manifest.stage != "trainset":
         raise UserError(path, f"made by the stage {manifest.stage!r}", "a training set", again)
+    expected = sum(manifest.counts["images"].values())
+    if not isinstance(images, zarr.Array) or len(index) != expected:
+        raise UserError(path, "store and index disagree", f"{expected} images", again)
     return Trainset(path, images, index, manifest)
 
 
@@ -119,10 +120,15 @@ class CropSampler:
     size
         Side of a crop (pixels).
     balance
-        ``pixel``: an image is drawn as often as it has pixels; ``slide``, ``patient``: so, but
-        every slide or patient gets the same share.
+        ``pixel``: an image is drawn as often as it has pixels; ``slide``, ``patient``, ``class``:
+        so, but every slide (of every cohort), patient or class gets the same share.
     usable
         Which of the images are drawn, bool (N,); all when None.
+
+    Raises
+    ------
+    UserError
+        When classes shall be balanced and not one image has any.
     """
 
     def __init__(
@@ -136,7 +142,8 @@ class CropSampler:
         if usable is not None:
             weight = weight * usable
         if balance != "pixel":
-            weight = (weight / weight.groupby(rows[balance]).transform("sum")).fillna(0.0)
+            shares = weight.groupby(_groups(rows, balance)).transform("sum")
+            weight = (weight / shares).fillna(0.0)
         edges = np.cumsum(weight.to_numpy())
         self.size = size
         self._edges = torch.from_numpy(edges / edges[-1])
@@ -215,6 +222,20 @@ def gather_examples(images_NCYX: Tensor, crops: Crops, size: int, members: Tenso
     planes = members.to(crops.image.device)[crops.image]
     cut = [gather(images_NCYX, replace(crops, image=image), size) for image in planes.unbind(1)]
     return cut[0] if len(cut) == 1 else torch.stack(cut, dim=1)
+
+
+def _groups(rows: pd.DataFrame, balance: str) -> list[pd.Series]:
+    """Return the columns that say which group an image belongs to."""
+    if balance == "class" and not (rows["class"] != "").any():
+        raise UserError(
+            "optimiser.balance",
+            "class, but no image of the training split has one",
+            "a class for each slide",
+            "fill the column `class` of the sample sheet, or balance by patient",
+        )
+    # Slides of two cohorts may have one name; a patient is the same person in all of them.
+    names = ["cohort", "slide"] if balance == "slide" and "cohort" in rows.columns else [balance]
+    return [rows[name] for name in names]
 
 
 def gather(images_NCYX: Tensor, crops: Crops, size: int) -> Tensor:
@@ -312,19 +333,18 @@ def _memory(ranks: Ranks) -> float:
 
 
 def _blocks(trainset: Trainset, rows: pd.DataFrame) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield (start, images) of consecutive images of the split, a bounded number at a time."""
+    """Yield (start, images) of consecutive images of the split, a bounded number at a time.
+
+    Numbers are left free between slides, so images are read run by run and never the gaps.
+    """
     numbers = rows["image"].to_numpy()
-    shape = trainset.images.shape
-    each = math.prod(shape[1:]) * np.dtype(trainset.images.dtype).itemsize
+    each = math.prod(trainset.images.shape[1:]) * np.dtype(trainset.images.dtype).itemsize
     length = max(1, int(BLOCK_BYTES / each))
-    start = 0
-    for first in range(0, shape[0], length):
-        inside = numbers[(numbers >= first) & (numbers < first + length)]
-        if len(inside) == 0:
-            continue
-        block = np.asarray(trainset.images[inside[0] : inside[-1] + 1])
-        yield start, np.ascontiguousarray(block[inside - inside[0]])
-        start += len(inside)
+    breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+    for run in np.split(np.arange(len(numbers)), breaks):
+        for part in np.split(run, range(length, len(run), length)):
+            first = int(numbers[part[0]])
+            yield int(part[0]), np.asarray(trainset.images[first : first + len(part)])
 
 
 def _decode(trainset: Trainset, rows: pd.DataFrame, cache: Path) -> None:

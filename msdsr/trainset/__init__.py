@@ -1,6 +1,6 @@
-"""2D training images: sharp XY planes of many slides, decoded once into one store."""
+"""2D training images: sharp XY planes of many slides, each decoded once, under one index."""
 
-from msdsr.trainset.build import build_trainset
-from msdsr.trainset.select import TrainSlide
+from msdsr.trainset.build import TrainSlide, build_trainset
+from msdsr.trainset.slide import gather_slide
 
-__all__ = ["TrainSlide", "build_trainset"]
+__all__ = ["TrainSlide", "build_trainset", "gather_slide"]

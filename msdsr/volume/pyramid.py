@@ -14,7 +14,7 @@ AXES = ("c", "z", "y", "x")
 
 
 def pyramid_steps(
-    shape_zyx: tuple[int, int, int], voxel: VoxelSize, smallest: int = 256
+    shape_zyx: tuple[int, int, int], voxel: VoxelSize, smallest: int = 256, keep_z: bool = False
 ) -> list[tuple[int, int, int]]:
     """Choose the levels of a pyramid: halve Y and X, and z as soon as it is as fine as they are.
 
@@ -26,6 +26,8 @@ def pyramid_steps(
         Spacing of level 0 (µm).
     smallest
         No level is added once Y and X are both this small (pixels).
+    keep_z
+        Never halve z: the planes do not lie above each other.
 
     Returns
     -------
@@ -38,7 +40,8 @@ def pyramid_steps(
         planes, rows, columns = (n // s for n, s in zip(shape_zyx, steps[-1], strict=True))
         if max(rows, columns) <= smallest or min(rows, columns) < 2:
             return steps
-        halve_z = planes >= 2 and z * voxel.z <= y * voxel.y * (1 + 1e-9)
+        finer = z * voxel.z <= y * voxel.y * (1 + 1e-9)
+        halve_z = not keep_z and planes >= 2 and finer
         steps.append((2 * z if halve_z else z, 2 * y, 2 * x))
 
 

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 DTYPES = ("uint8", "uint16", "float32")
 NAMESPACE = "msdsr"
 
+IMAGES_2D = "images2d"
+"""The ``kind`` in the provenance of a store whose planes are 2D images that do not lie above each
+other: nothing may be interpolated, averaged or restored between them."""
+
 
 @dataclass(frozen=True)
 class VolumeSpec:
@@ -48,6 +52,11 @@ class VolumeSpec:
                 "one name a channel",
                 "correct `channels` in the sample sheet",
             )
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the planes lie above each other; false for a list of 2D images."""
+        return self.provenance.get("kind") != IMAGES_2D
 
 
 def volume_counts(spec: VolumeSpec) -> dict[str, Any]:
@@ -130,7 +139,7 @@ class StoreWriter:
         from msdsr.volume.metadata import ome_attributes
 
         group = zarr.open_group(self.path, mode="r+")
-        steps = pyramid_steps(self.spec.shape[1:], self.spec.voxel)
+        steps = pyramid_steps(self.spec.shape[1:], self.spec.voxel, keep_z=not self.spec.stacked)
         for level in range(1, len(steps)):
             _write_level(group, level, steps[level - 1], steps[level], self.spec, self.grid)
         attributes = {

@@ -52,7 +52,7 @@ def bad(tmp_path):
         (["patch", "none.ome.zarr", "p.parquet"], "not a Zarr store"),
         (["patch", "none.ome.zarr", "p.parquet", "--settings", '{"sise": 3}'], "'size'?"),
         (["superresolve", "v", "o", "--work", "w", "--factor", "9"], "from 2 to 8, or auto"),
-        (["trainset", "t.zarr", "--sheet", "c", "--work", "work"], "NAME=PATH"),
+        (["trainset", "build", "t.zarr", "--sheet", "c", "--work", "work"], "NAME=PATH"),
     ],
 )
 def test_one_clear_line_and_exit_code_2(bad, command, words):

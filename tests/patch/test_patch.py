@@ -34,7 +34,8 @@ def test_tissue_is_told_from_background(tmp_path, rng):
     manifest = patch(store, tmp_path / "patches.parquet", settings=PatchConfig(size=64))
     table = pd.read_parquet(tmp_path / "patches.parquet")
     assert list(table.columns) == [
-        "slide", "index", "y0", "x0", "height", "width", "tissue_fraction", "background",
+        "slide", "index", "plane", "y0", "x0", "height", "width", "tissue_fraction", "background",
+        "class",
     ]  # fmt: skip
     assert (table["slide"] == "S1").all()
     assert (table["background"] == (table["x0"] < 128)).all()

@@ -21,10 +21,16 @@ def make_slide(tmp_path):
         background=(),
         channels=("CH2", "CH3"),
         tissue=1.0,
+        cohort="",
+        label="",
+        classes=None,
+        flagged=None,
     ):
-        folder = tmp_path / "slides" / name
+        folder = tmp_path / cohort / "slides" / name
         volume, patches = folder / "denoised.ome.zarr", folder / "patches.parquet"
-        write_volume(volume, voxels_CZYX, VoxelSize(1.0, 0.5, 0.5), channels, chunk_yx=32)
+        kind = {} if classes is None else {"kind": "images2d", "image_classes": classes}
+        voxel = VoxelSize(1.0, 0.5, 0.5)
+        write_volume(volume, voxels_CZYX, voxel, channels, chunk_yx=32, provenance=kind)
         write_manifest(volume, Manifest(stage="denoise", algorithm=1, counts={"slide": name}))
         rows, columns = voxels_CZYX.shape[2:]
         boxes = rectangles or [(0, 0, rows, columns)]
@@ -32,8 +38,15 @@ def make_slide(tmp_path):
         table["slide"], table["index"] = name, np.arange(len(table))
         table["tissue_fraction"] = float(tissue)
         table["background"] = [i in background for i in range(len(table))]
+        table["plane"], table["class"] = -1, ""
+        if classes is not None:
+            table = pd.concat(
+                [table.assign(**{"plane": n, "class": c}) for n, c in enumerate(classes)]
+            )
         table.to_parquet(patches)
-        write_manifest(patches, Manifest(stage="patch", algorithm=1, counts={"slide": name}))
-        return TrainSlide(name, patient, split, volume, patches)
+        flags = {str(n): {"reason": r, "value": 0, "limit": 0} for n, r in (flagged or {}).items()}
+        counts = {"slide": name, "tissue": tissue, "flagged": flags}
+        write_manifest(patches, Manifest(stage="patch", algorithm=2, counts=counts))
+        return TrainSlide(name, patient, split, volume, patches, cohort, label)
 
     return make

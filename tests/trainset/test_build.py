@@ -1,4 +1,6 @@
+import hashlib
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -7,7 +9,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-import msdsr.trainset.build as build
+import msdsr.trainset.slide as slide_module
 from msdsr.config import TrainsetConfig
 from msdsr.errors import UserError
 from msdsr.manifest import read_manifest
@@ -31,6 +33,15 @@ def run(tmp_path):
     return run
 
 
+def contents(store):
+    """Return the SHA-256 of each file of a store."""
+    return {
+        str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(store.rglob("*"))
+        if path.is_file()
+    }
+
+
 @given(st.integers(1, 3000), st.integers(1, 300))
 def test_tiles_cover_a_side_once(length, size):
     pieces = tiles(length, size)
@@ -46,7 +57,9 @@ def test_tiles_cover_a_side_once(length, size):
 def test_every_image_is_the_plane_its_row_says(run, make_slide, textured):
     a, b = textured((2, 5, 70, 90)), textured((2, 1, 40, 24))
     _, images, index = run([make_slide("a", a), make_slide("b", b, patient="p2", split="val")])
-    assert len(index) == images.shape[0] == 5 * 3 * 3 + 2
+    assert len(index) == 5 * 3 * 3 + 2
+    assert index["image"].is_unique
+    assert index["image"].max() < images.shape[0]
     assert images.dtype == np.uint16
     for row in index.itertuples():
         source = {"a": a, "b": b}[row.slide]
@@ -79,7 +92,8 @@ def test_background_and_narrow_patches_are_left_out(run, make_slide, textured):
     slide = make_slide("a", textured((2, 1, 64, 64)), rectangles=boxes, background={1})
     manifest, _, index = run([slide])
     assert index[["y0", "x0"]].to_numpy().tolist() == [[0, 0], [32, 0]]
-    assert any("1 patches narrower than 16" in line for line in manifest.warnings)
+    assert manifest.counts["left_out"] == {"background": 1, "narrower than 16 pixels": 1}
+    assert any("narrower than 16 pixels: 1 images (a)" in line for line in manifest.warnings)
     assert any("no validation images" in line for line in manifest.warnings)
 
 
@@ -143,15 +157,18 @@ def test_an_interrupted_build_goes_on_and_ends_the_same(
     with pytest.raises(KeyboardInterrupt):
         run(slides)
     assert not (tmp_path / "trainset.zarr").exists()
-    ledger = (tmp_path / "work" / "ledger.jsonl").read_text().splitlines()
+    ledger = (tmp_path / "work/slide-000000/ledger.jsonl").read_text().splitlines()
     assert sum("shard-" in json.loads(line)["key"] for line in ledger) == 2
 
     resumed, images, index = run(slides)
-    assert len(written) == 10 + 14 - 8
-    first = np.asarray(images[:])
+    assert len(written) == 10 + 14 + 3 - 8
+    first, files = np.asarray(images[:]), contents(tmp_path / "trainset.zarr")
     monkeypatch.setattr(Histogram, "add", add)
+    for slide in slides:
+        shutil.rmtree(slide.store)
     fresh, again, index_again = run(slides)
     np.testing.assert_array_equal(first, again[:])
+    assert contents(tmp_path / "trainset.zarr") == files
     pd.testing.assert_frame_equal(index, index_again)
     assert resumed.counts == fresh.counts
     assert read_manifest(tmp_path / "trainset.zarr").counts == fresh.counts
@@ -166,7 +183,7 @@ def test_a_missing_patch_table_is_named(run, make_slide, textured):
 
 def test_voxels_are_read_once(run, make_slide, textured, monkeypatch):
     opened = []
-    original = build.open_volume
-    monkeypatch.setattr(build, "open_volume", lambda p: opened.append(p) or original(p))
+    original = slide_module.open_volume
+    monkeypatch.setattr(slide_module, "open_volume", lambda p: opened.append(p) or original(p))
     run([make_slide("a", textured((2, 9, 64, 64)))])
     assert len(opened) == 1

@@ -17,6 +17,7 @@ def test_the_demo_passes_all_eight_stages(demo):
     assert plan.count("phantom_slide_with_truth") == restored
     for rule in ("ingest_slide", "patch_slide", "denoise_slide"):
         assert plan.count(rule) == slides
+    assert plan.count("trainset_slide") == slides - restored
     for rule in ("build_trainset", "train_model", "evaluate_reference", "evaluate_cohort"):
         assert plan.count(rule) == 1
     for rule in ("superresolve_slide", "evaluate_slide"):

@@ -13,7 +13,7 @@ STAGES = {
     "phantom": ({"photons": 500.0}, {"phantom_slide", "phantom_slide_with_truth"}),
     "ingest": ({"chunk_yx": 128}, {"ingest_slide"}),
     "patch": ({"smoothing_um": 2.0}, {"patch_slide"}),
-    "trainset": ({"min_tissue_fraction": 0.2}, {"build_trainset"}),
+    "trainset": ({"min_tissue_fraction": 0.2}, {"trainset_slide", "build_trainset"}),
     "superresolve": ({"eta": 0.5}, {"superresolve_slide"}),
     "evaluate": ({"crop": 24}, {"evaluate_reference", "evaluate_slide", "evaluate_cohort"}),
     "report": ({"title": "Another"}, {"report_cohort"}),
@@ -119,7 +119,12 @@ def test_a_new_slide_to_restore_trains_nothing_again(planned, finished):
     rows = [("A", "PA", "train"), ("B", "PB", "val"), ("C", "PC", "infer"), ("D", "PD", "infer")]
     finished.sheet("demo", [sheet_row(*row) for row in rows])
     plan = planned()
-    assert not plan.rules() & {"build_trainset", "train_model", "evaluate_reference"}
+    assert not plan.rules() & {
+        "trainset_slide",
+        "build_trainset",
+        "train_model",
+        "evaluate_reference",
+    }
     assert plan.count("ingest_slide") == 1
     assert plan.count("superresolve_slide") == 1
 
@@ -129,7 +134,15 @@ def test_a_patient_that_changes_its_split_teaches_again(planned, finished):
     finished.sheet("demo", [sheet_row(*row) for row in rows])
     plan = planned()
     assert "build_trainset" in plan.changed()
-    assert "ingest_slide" not in plan.rules()
+    assert not plan.rules() & {"ingest_slide", "trainset_slide"}
+
+
+def test_a_slide_added_to_learn_from_is_decoded_alone(planned, finished):
+    rows = [("A", "PA", "train"), ("B", "PB", "val"), ("C", "PC", "infer"), ("D", "PD", "train")]
+    finished.sheet("demo", [sheet_row(*row) for row in rows])
+    plan = planned()
+    assert [job["wildcards"] for job in plan.of("trainset_slide")] == ["cohort=demo, slide=D"]
+    assert plan.count("build_trainset") == plan.count("train_model") == 1
 
 
 def test_every_command_is_one_that_msdsr_knows(finished):

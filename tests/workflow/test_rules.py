@@ -28,6 +28,7 @@ STAGES = {
     "ingest_slide": "msdsr.ingest.ingest",
     "patch_slide": "msdsr.patch.patch",
     "denoise_slide": "msdsr.denoise.denoise",
+    "trainset_slide": "msdsr.trainset.slide",
     "build_trainset": "msdsr.trainset.build",
     "train_model": "msdsr.train.stage",
     "superresolve_part": "msdsr.superresolve.superresolve",

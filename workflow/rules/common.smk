@@ -13,10 +13,10 @@ from msdsr.arguments import parse_voxel
 from msdsr.config import RestoringMethod
 from msdsr.configfile import check_config
 from msdsr.errors import UserError
-from msdsr.sheet import read_sheet
+from msdsr.sheet import read_sheet, refuse_leaks
 from msdsr.volume import auto_factor
 
-Slide = namedtuple("Slide", "cohort slide patient path split voxel_um channels truth")
+Slide = namedtuple("Slide", "cohort slide patient path split voxel_um channels truth label flagged")
 
 RESERVED = ("benchmarks", "cohort", "logs", "models", "resources")
 
@@ -29,14 +29,27 @@ def read_configuration():
         raise WorkflowError(error.line()) from None
 
 
-def read_slides(cohort):
-    """Return the slides of a cohort's sample sheet by name, in the sheet's order."""
+def read_table(cohort):
+    """Return a cohort's sample sheet."""
     if cohort in RESERVED:
         raise WorkflowError(f"no cohort can be named {cohort!r}: results/{cohort} is taken")
     try:
-        table = read_sheet(CONFIG.cohorts[cohort].sheet, check_files=False)
+        return read_sheet(CONFIG.cohorts[cohort].sheet, check_files=False)
     except UserError as error:
         raise WorkflowError(error.line()) from None
+
+
+def check_patients(tables):
+    """Refuse a patient that teaches a model and judges it, also when the cohorts differ."""
+    try:
+        for name, model in CONFIG.models.items():
+            refuse_leaks(model.cohorts, {c: tables[c] for c in CONFIG.cohorts_of(name)})
+    except UserError as error:
+        raise WorkflowError(error.line()) from None
+
+
+def slides_of(cohort, table):
+    """Return the slides of a cohort's sample sheet by name, in the sheet's order."""
     return {
         row["slide"]: Slide(
             cohort=cohort,
@@ -47,6 +60,8 @@ def read_slides(cohort):
             voxel_um=",".join(repr(row[column]) for column in ("z_um", "y_um", "x_um")),
             channels=",".join(row["channels"]),
             truth=row["truth"],
+            label=row["class"],
+            flagged=",".join(map(str, row["flagged"])),
         )
         for row in table.to_dict("records")
     }
@@ -95,7 +110,9 @@ def read_models(cohort):
 
 CONFIG = read_configuration()
 COHORTS = list(CONFIG.cohorts)
-SLIDES = {cohort: read_slides(cohort) for cohort in COHORTS}
+TABLES = {cohort: read_table(cohort) for cohort in COHORTS}
+check_patients(TABLES)
+SLIDES = {cohort: slides_of(cohort, table) for cohort, table in TABLES.items()}
 FACTORS = {cohort: read_factors(cohort) for cohort in COHORTS}
 MODELS = {cohort: read_models(cohort) for cohort in COHORTS}
 RESTORING_METHODS = get_args(RestoringMethod)
@@ -150,12 +167,12 @@ def factors_of_cohort(wildcards):
 def digest(select):
     """Return an input function: a short hash of the sheet's rows that `select` picks.
 
-    It stands in `params`, so that a slide that changes its patient or split reruns what depends
-    on it, while the sheet as a whole may grow without retraining a model.
+    It stands in `params`, so that a slide that changes its patient, split or class reruns what
+    depends on it, while the sheet as a whole may grow without retraining a model.
     """
 
     def rows_hash(wildcards):
-        rows = sorted((s.cohort, s.slide, s.patient, s.split) for s in select(wildcards))
+        rows = sorted((s.cohort, s.slide, s.patient, s.split, s.label) for s in select(wildcards))
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
     return rows_hash
@@ -306,6 +323,12 @@ def attribution_flags(wildcards):
     """Return `--attribution TEXT` where the configuration names source and licence of the data."""
     text = CONFIG.cohorts[wildcards.cohort].attribution
     return [f"--attribution={text}"] if text else []
+
+
+def flagged_planes(wildcards):
+    """Return `--flagged PLANES` where the sample sheet flags planes of the job's slide."""
+    planes = slide_of(wildcards).flagged
+    return [f"--flagged={planes}"] if planes else []
 
 
 # --- products and resources ---------------------------------------------------------------------

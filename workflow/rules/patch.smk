@@ -19,7 +19,9 @@ rule patch_slide:
         mem_mb=growing(4000),
         runtime=30,
     params:
-        algorithm=1,
+        algorithm=2,
         settings=settings("patch"),
+        flagged=flagged_planes,
     shell:
-        "msdsr patch {input.store} {output.patches}" " --settings {params.settings:q} > {log} 2>&1"
+        "msdsr patch {input.store} {output.patches} {params.flagged:q}"
+        " --settings {params.settings:q} > {log} 2>&1"

@@ -1,22 +1,48 @@
-# One set of 2D images for each model that is trained here.
+# 2D images: each slide's are decoded once, and one set for each model links to those of its slides.
+# A slide or a cohort that is added is decoded alone; nothing of the others is written again.
+
+
+rule trainset_slide:
+    input:
+        store="results/{cohort}/slides/{slide}/denoised.ome.zarr",
+        manifest="results/{cohort}/slides/{slide}/denoised.json",
+        patches="results/{cohort}/slides/{slide}/patches.parquet",
+        patch_manifest="results/{cohort}/slides/{slide}/patches.json",
+    output:
+        store=directory("results/{cohort}/slides/{slide}/images.zarr"),
+        index="results/{cohort}/slides/{slide}/images.parquet",
+        manifest=ensure("results/{cohort}/slides/{slide}/images.json", non_empty=True),
+    log:
+        "results/logs/trainset/{cohort}/{slide}.log",
+    benchmark:
+        "results/benchmarks/trainset/{cohort}/{slide}.tsv"
+    conda:
+        "../envs/msdsr.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=60,
+    params:
+        algorithm=1,
+        settings=settings("trainset"),
+        work="results/.work/{cohort}/{slide}/images",
+    shell:
+        "msdsr trainset slide {input.store} {input.patches} {output.store} --work {params.work}"
+        " --settings {params.settings:q} > {log} 2>&1"
 
 
 rule build_trainset:
     input:
-        volumes=collect(
-            "results/{item.cohort}/slides/{item.slide}/denoised.ome.zarr",
+        images=collect(
+            "results/{item.cohort}/slides/{item.slide}/images.zarr",
+            item=slides_to_learn_from,
+        ),
+        indices=collect(
+            "results/{item.cohort}/slides/{item.slide}/images.parquet",
             item=slides_to_learn_from,
         ),
         manifests=collect(
-            "results/{item.cohort}/slides/{item.slide}/denoised.json",
-            item=slides_to_learn_from,
-        ),
-        patches=collect(
-            "results/{item.cohort}/slides/{item.slide}/patches.parquet",
-            item=slides_to_learn_from,
-        ),
-        patch_manifests=collect(
-            "results/{item.cohort}/slides/{item.slide}/patches.json",
+            "results/{item.cohort}/slides/{item.slide}/images.json",
             item=slides_to_learn_from,
         ),
     output:
@@ -29,16 +55,16 @@ rule build_trainset:
         "results/benchmarks/trainset/{model}.tsv"
     conda:
         "../envs/msdsr.yaml"
-    threads: 4
+    threads: 1
     resources:
-        mem_mb=growing(8000),
-        runtime=240,
+        mem_mb=growing(2000),
+        runtime=60,
     params:
-        algorithm=1,
+        algorithm=2,
         settings=settings("trainset"),
         slides=digest(slides_to_learn_from),
         sheets=sheet_flags,
         work="results/.work/models/{model}/trainset",
     shell:
-        "msdsr trainset {output.store} {params.sheets:q} --work {params.work}"
+        "msdsr trainset build {output.store} {params.sheets:q} --work {params.work}"
         " --settings {params.settings:q} > {log} 2>&1"
