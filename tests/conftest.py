@@ -1,3 +1,4 @@
+import json
 import os
 import warnings
 from pathlib import Path
@@ -7,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import HealthCheck, settings
 
@@ -86,3 +88,38 @@ def standin_path(tmp_path_factory):
         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
         torch.jit.script(StandIn()).save(str(path))
     return path
+
+
+@pytest.fixture
+def opensrh(tmp_path):
+    """Write a tiny tree as OpenSRH has it: 3 patients, 4 slides, patches of 2 × 48 × 48."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(3)
+    tree = tmp_path / "opensrh"
+    table = {}
+
+    def write(patient, slide, kind, count):
+        names = []
+        for number in range(count):
+            field = gaussian_filter(rng.standard_normal((2, 48, 48)), (0, 2, 2))
+            image = (20000 + 40000 * field).clip(0, 65535).astype(np.uint16)
+            name = f"{patient}/{slide}/patches/{patient}-{slide}-{kind}-{number}.tif"
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(tree / name, image)
+            names.append(name)
+        record = table.setdefault(patient, {"class": classes[patient], "slides": {}})
+        record["slides"].setdefault(slide, {})[f"{kind}_patches"] = names
+
+    classes = {"NIO_001": "hgg", "NIO_002": "normal", "NIO_003": "mening"}
+    write("NIO_001", "1", "tumor", 3)
+    write("NIO_001", "1", "normal", 1)
+    write("NIO_001", "1", "nondiagnostic", 2)
+    write("NIO_001", "2", "tumor", 2)
+    write("NIO_002", "1", "normal", 3)
+    write("NIO_003", "1", "tumor", 4)
+    (tree / "meta").mkdir()
+    (tree / "meta/opensrh.json").write_text(json.dumps(table))
+    split = {"train": ["NIO_001", "NIO_002"], "val": ["NIO_003"]}
+    (tree / "meta/train_val_split.json").write_text(json.dumps(split))
+    return tree

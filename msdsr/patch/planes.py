@@ -106,7 +106,7 @@ def judge(found: PlaneMeasures, settings: PatchConfig) -> list[Flag]:
     for plane in range(planes):
         twin = first.setdefault(found.digests[plane], plane)
         constant = bool((found.contrast[plane] == 0).any())
-        if settings.flag_empty and (constant or contrast[plane] < settings.flag_empty):
+        if constant or contrast[plane] < settings.flag_empty:
             value = 0.0 if constant else float(contrast[plane])
             flags.append(Flag(plane, "empty", round(value, 6), settings.flag_empty))
         elif settings.flag_saturated and found.saturated[plane] > settings.flag_saturated:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msdsr.errors import UserError
-from msdsr.sheet import COLUMNS, ID, read_sheet, write_sheet
+from msdsr.sheet import COLUMNS, ID, read_sheet, refuse_leaks, write_sheet
 
 ROW = {
     "slide": "S1", "patient": "P1", "path": "raw/S1.tif", "split": "train", "z_um": "1",
@@ -49,6 +49,7 @@ def test_rows_come_back(tmp_path):
         ([{"channels": ",".join("abcdefghi")}], "9 channels"),
         ([{"path": ""}], "path is empty"),
         ([{}, {"slide": "S2", "channels": "CH3,CH2"}], "channels differ"),
+        ([{"split": "infer", "path": "a.images.tsv"}], "'infer' for a list of 2D images"),
         ([], "no slides"),
     ],
 )
@@ -87,3 +88,33 @@ def test_only_safe_ids_pass(tmp_path_factory, slide):
         with pytest.raises(UserError) as caught:
             read_sheet(path, check_files=False)
         assert "\n" not in caught.value.line()
+
+
+def test_optional_columns(tmp_path):
+    columns = (*COLUMNS, "class", "flagged")
+    path = sheet(tmp_path, {"class": "hgg", "flagged": "0, 19"}, {"slide": "S2"}, columns=columns)
+    table = read_sheet(path, check_files=False)
+    assert table["class"].tolist() == ["hgg", ""]
+    assert table["flagged"].tolist() == [(0, 19), ()]
+    write_sheet(tmp_path / "again.tsv", table)
+    assert read_sheet(tmp_path / "again.tsv", check_files=False).equals(table)
+    for change, message in (({"class": "a b"}, "class is 'a b'"), ({"flagged": "-1"}, "'-1'")):
+        with pytest.raises(UserError, match=message):
+            read_sheet(sheet(tmp_path, change, columns=columns), check_files=False)
+
+
+@pytest.mark.parametrize("split", ["val", "infer"])
+def test_a_patient_who_teaches_judges_in_no_cohort(tmp_path, split):
+    def read(name, *changes):
+        (tmp_path / name).mkdir()
+        return read_sheet(sheet(tmp_path / name, *changes), check_files=False)
+
+    sheets = {
+        "a": read("a", {}, {"slide": "S2", "patient": "P2", "split": "val"}),
+        "b": read("b", {"slide": "S3", "split": split}),
+    }
+    with pytest.raises(UserError, match=f"'P1' is in `{split}` with slide 'S3' and in `train`"):
+        refuse_leaks(["a"], sheets)
+    # Cohort b does not teach, so its train slides may belong to anybody.
+    refuse_leaks(["b"], sheets)
+    refuse_leaks(["a"], {"a": sheets["a"]})

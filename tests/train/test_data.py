@@ -76,6 +76,29 @@ def test_balance_decides_the_shares():
     assert shares("slide") == pytest.approx([0.25, 0.25, 0.5], abs=0.01)
 
 
+@pytest.mark.parametrize("balance", ["slide", "patient", "class"])
+def test_every_group_gets_the_same_share_and_pixels_count_within(balance):
+    rows = rows_of((16, 20), (16, 20), (32, 20), (16, 20), (48, 60), slides=list("aabbc"))
+    rows["cohort"] = ["one", "one", "one", "two", "two"]
+    rows["patient"] = ["p", "p", "q", "q", "r"]
+    rows["class"] = ["tumor", "normal", "tumor", "", "normal"]
+    key = {"slide": rows["cohort"] + rows["slide"]}.get(balance, rows[balance])
+    groups = key.nunique()
+    assert groups == {"slide": 4, "patient": 3, "class": 3}[balance]
+    crops = CropSampler(rows, 16, balance).draw(60_000, torch.Generator().manual_seed(2))
+    found = np.bincount(crops.image.numpy(), minlength=5) / 60_000
+    area = (rows["height"] * rows["width"]).to_numpy(float)
+    within = area / pd.Series(area).groupby(key).transform("sum").to_numpy()
+    np.testing.assert_allclose(found, within / groups, atol=0.01)
+
+
+def test_classes_cannot_be_balanced_where_there_are_none():
+    rows = rows_of((20, 20))
+    rows["class"] = ""
+    with pytest.raises(UserError, match="class, but no image"):
+        CropSampler(rows, 16, "class")
+
+
 def test_images_on_the_disk_are_those_in_memory(trainset, tmp_path, monkeypatch):
     opened = open_trainset(trainset)
     rows = opened.rows("train", 16)
