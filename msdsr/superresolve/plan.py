@@ -81,9 +81,16 @@ def plan_task(
     Raises
     ------
     UserError
-        When there are too few planes, or the channels are not the model's.
+        When there are too few planes or they are no stack, or the channels are not the model's.
     """
     spec = read_spec(volume)
+    if not spec.stacked:
+        raise UserError(
+            volume,
+            "a list of 2D images",
+            "a z-stack",
+            "put the slide into `train` or `val` in the sample sheet",
+        )
     every = keep_every(factor, spec.voxel)
     planes = len(range(0, spec.shape[1], every))
     if planes < 2:

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 import tifffile
 
-from msdsr.config import IngestConfig
+from msdsr.config import IngestConfig, SuperresolveConfig
 from msdsr.errors import UserError
 from msdsr.ingest import ingest
 from msdsr.ingest.opensrh import convert_opensrh
 from msdsr.sheet import read_sheet
+from msdsr.superresolve.plan import plan_task
 from msdsr.volume import VoxelSize, open_volume, read_spec
 
 SRH = VoxelSize(1.0, 0.5, 0.5)
@@ -55,6 +56,13 @@ def test_every_image_becomes_a_plane(tmp_path, images):
     assert spec.provenance["image_classes"] == ["c0", "c1", "c0", "c1", "c0"]
     for file in (tmp_path / "results").rglob("*.json"):
         assert "image 0" not in file.read_text()
+
+
+def test_nothing_is_restored_between_them(tmp_path, images):
+    run(images[2], tmp_path)
+    store = tmp_path / "results" / "raw.ome.zarr"
+    with pytest.raises(UserError, match="a list of 2D images; expected a z-stack"):
+        plan_task(store, "linear", 2, SuperresolveConfig(), 0, None)
 
 
 def test_the_pyramid_never_mixes_images(tmp_path, rng):
