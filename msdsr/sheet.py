@@ -85,7 +85,7 @@ def _read_columns(path: Path) -> pd.DataFrame:
     for column in OPTIONAL:
         if column not in table.columns:
             table[column] = ""
-    return table
+    return table[[*COLUMNS, *OPTIONAL]]
 
 
 def _check_row(where: str, row: dict[str, str], check_files: bool) -> None:
