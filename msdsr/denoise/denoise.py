@@ -117,7 +117,7 @@ def check_handoff(source: Path, target: Path) -> None:
         Names the first of shape, dtype, spacing and channels that differs.
     """
     before, after = read_spec(source), read_spec(target)
-    for name in ("shape", "dtype", "voxel", "channels"):
+    for name in ("shape", "dtype", "voxel", "channels", "stacked"):
         expected, found = getattr(before, name), getattr(after, name)
         if expected != found:
             raise UserError(
