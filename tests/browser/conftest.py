@@ -207,10 +207,12 @@ class Viewer:
         """Open another address of the same page."""
         # Never the hash that is there already: that would be no change.
         self.visits += 1
-        self.page.evaluate("(hash) => { location.hash = hash }", f"{fragment}&visit={self.visits}")
-        self.settle()
-        self.page.wait_for_timeout(30)
-        self.settle()
+        self.page.evaluate(
+            "(hash) => { delete document.getElementById('viewer').dataset.ready;"
+            " location.hash = hash; }",
+            f"{fragment}&visit={self.visits}",
+        )
+        self.page.wait_for_selector("#viewer[data-ready]")
 
     def press(self, *keys):
         for key in keys:

@@ -55,6 +55,12 @@ def test_sheets_hold_every_voxel(rng, channels):
     np.testing.assert_array_equal(unpack(stack, channels, 5, 9), levels)
 
 
+def test_no_voxels_take_more_room_than_themselves(rng):
+    levels = rng.integers(0, 256, (2, 9, 64, 64), dtype=np.uint8)
+    (sheet,) = make_sprites(levels).sheets
+    assert len(sheet) < 1.03 * levels.size
+
+
 def test_a_volume_too_big_for_a_sheet_is_refused():
     with pytest.raises(ValueError, match="do not fit"):
         make_sprites(np.zeros((1, 5000, 256, 256), np.uint8))

@@ -74,6 +74,7 @@ let waiting = 0;
 const redraw = () => { waiting ||= requestAnimationFrame(draw); };
 function draw() {
   waiting = 0;
+  if (!panes.length) return; // still loading
   const colours = colouring(), seen = panes.filter(isSeen);
   const long = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].filter((l) => l <= (COLUMNS * data.um[1]) / S.zoom / 3).pop() ?? 1;
   for (const pane of panes) pane.node.hidden = !isSeen(pane);

@@ -73,13 +73,23 @@ function address() {
   return fields.toString();
 }
 
+let loading = 0;
+/** Load the panes of a factor; false if the reader asked for another meanwhile. */
+async function take(index) {
+  const turn = ++loading, loaded = await load(data.factors[index]);
+  return turn === loading && loaded;
+}
+
 /** Show what the address says; what it does not say, or says wrongly, stays as it begins. */
 async function open(hash) {
-  const fields = new URLSearchParams(hash.slice(1)), fresh = start();
+  const fields = new URLSearchParams(hash.slice(1));
   if (fields.has("slide") && fields.get("slide") !== data.slide) { location.replace(`../index.html${hash}`); return; }
   const number = (name, otherwise) => (Number.isFinite(parseFloat(fields.get(name))) ? parseFloat(fields.get(name)) : otherwise);
-  S = fresh;
-  S.factor = Math.max(0, data.factors.findIndex((f) => f.factor === number("f", 0)));
+  const index = Math.max(0, data.factors.findIndex((f) => f.factor === number("f", 0))), loaded = await take(index);
+  if (!loaded) return;
+  S = start();
+  S.factor = index;
+  // A generated plane near the middle: where methods differ.
   const middle = Math.floor((planes() - 1) / 2 / factor().factor) * factor().factor + (factor().factor >> 1);
   S.z = clamp(Math.round(number("z", middle + 1)) - 1, 0, planes() - 1);
   S.y = clamp(Math.round(number("y", S.y + data.y0)) - data.y0, 0, ROWS - 1);
@@ -92,13 +102,11 @@ async function open(hash) {
   S.zoom = clamp(number("zoom", 1), 1, 16);
   S.only = fields.get("pane") ?? "";
   centre();
-  await show();
+  put(loaded);
 }
 
-/** Put up the panes of the factor. */
-async function show() {
-  const wanted = S.factor, loaded = await load(factor());
-  if (wanted !== S.factor) return; // the reader went on meanwhile
+/** Put up panes that were loaded. */
+function put(loaded) {
   panes = loaded;
   if (!panes.some((pane) => pane.key === S.only)) S.only = "";
   build();
@@ -139,11 +147,14 @@ function zoomTo(zoom, about = { y: (S.y + 0.5) * um().y, x: (S.x + 0.5) * um().x
   changed();
 }
 
+/** Go over to another factor, at the same depth. */
 async function takeFactor(index) {
+  const loaded = await take(index);
+  if (!loaded) return;
   const depth = S.z * um().z;
   S.factor = index;
   S.z = clamp(Math.round(depth / um().z), 0, planes() - 1);
-  await show();
+  put(loaded);
 }
 
 // --- hands ---------------------------------------------------------------------------------------
@@ -199,6 +210,7 @@ $("panes").addEventListener("pointermove", (event) => {
   if (!pointers.has(event.pointerId)) return;
   pointers.set(event.pointerId, event);
   const canvas = event.target, pane = paneOf(canvas), at = under(event, canvas, pane);
+  if (gesture.pinch && pointers.size < 2) return; // one finger of two was lifted
   if (gesture.pinch) { zoomTo((gesture.zoom * spread()) / gesture.pinch, at.view === "xy" ? at.um : undefined); return; }
   const across = event.clientX - gesture.from.clientX, along = event.clientY - gesture.from.clientY;
   gesture.moved ||= Math.hypot(across, along) > 4;
