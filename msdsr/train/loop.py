@@ -27,7 +27,14 @@ from msdsr.train.data import Trainset, open_trainset, transform_of
 from msdsr.train.distributed import Ranks, StopRequest
 from msdsr.train.feed import Batch, Feed
 from msdsr.train.restored import RestoredCrops
-from msdsr.train.speed import forward_of, out_of_memory_is_clear, peak_flops, training_flops
+from msdsr.train.speed import (
+    arithmetic,
+    forward_of,
+    layout_of,
+    out_of_memory_is_clear,
+    peak_flops,
+    training_flops,
+)
 from msdsr.train.task import Task, task_of
 from msdsr.train.validation import Validation
 
@@ -86,7 +93,7 @@ class Learner:
         """Build the network with weights that the seed decides."""
         torch.manual_seed(seed)
         network = build_network(model, len(transform.model_channels))
-        network = network.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(ranks.device, memory_format=layout_of(ranks.device))  # type: ignore[call-overload]
         ema = copy.deepcopy(network).requires_grad_(False).eval()
         settings = model.optimiser
         optimiser = torch.optim.AdamW(
@@ -180,9 +187,9 @@ class Learner:
         return self._run(self.ema, x, t)
 
     def _run(self, network: nn.Module, x: Tensor, t: Tensor) -> Tensor:
-        bfloat16 = self.model.optimiser.precision == "bfloat16"
-        with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=bfloat16):
-            out: Tensor = network(x.contiguous(memory_format=torch.channels_last), t).sample
+        device = self.ranks.device
+        with arithmetic(device, self.model.optimiser.precision):
+            out: Tensor = network(x.contiguous(memory_format=layout_of(device)), t).sample
         return out.float()
 
     def _gradients_stay(self, stay: bool) -> contextlib.AbstractContextManager[None]:
