@@ -191,3 +191,21 @@ def test_killed_between_blocks_it_goes_on_to_the_same_bits(
     monkeypatch.setattr(store.StoreWriter, "write", write)
     cut, _ = run(path, tmp_path, model=make_model(), name="cut", settings=settings)
     np.testing.assert_array_equal(cut.values, whole.values)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        {"schedule": "published", "steps": 3, "mode": "xz", "order": 2},
+        {"steps": 3, "mode": "joint", "order": 2, "eta": 0.0, "precision": "bfloat16"},
+        {"steps": 2, "mode": "alternate", "precision": "float32", "batch": 5},
+    ],
+)
+def test_samplers_by_configuration(tmp_path, make_slide, make_model, sampler):
+    path, voxels = make_slide()
+    settings = SuperresolveConfig(stride=12, **sampler)
+    volume, manifest = run(path, tmp_path, model=make_model(), settings=settings)
+    np.testing.assert_array_equal(volume.values[:, ::2], voxels)
+    assert len(np.unique(volume.values[:, 1::2])) > 100
+    settled = manifest.settings["precision"]
+    assert settled == sampler.get("precision", settled) != "auto"
