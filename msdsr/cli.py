@@ -187,6 +187,13 @@ def superresolve(
     finish: Annotated[
         bool, typer.Option("--finish", help="Publish what all parts have restored.")
     ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="Make, in place of a store, a calibration (….parquet)."),
+    ] = False,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Calibration of the samples' standard deviation.")
+    ] = None,
     patches: Annotated[
         Path | None, typer.Option(help="The slide's patch table, for its background.")
     ] = None,
@@ -198,6 +205,7 @@ def superresolve(
 ) -> None:
     """Fill the missing planes of a volume; acquired planes stay bit for bit."""
     from msdsr.superresolve import Part, Preview, superresolve_part
+    from msdsr.superresolve import calibrate as run_calibration
     from msdsr.superresolve import superresolve as run
 
     options: dict[str, Any] = {
@@ -206,10 +214,16 @@ def superresolve(
         "model": model,
         "seed": seed,
         "device": device,
-        "gpus": gpus,
         "patches": patches,
-        "preview": None if preview is None else Preview(preview, preview_every),
         "settings": parse_settings(SuperresolveConfig, settings),
+    }
+    if calibrate:
+        close(run_calibration(volume, out, work, **options), out)
+        return
+    options |= {
+        "gpus": gpus,
+        "calibration": calibration,
+        "preview": None if preview is None else Preview(preview, preview_every),
     }
     if part is None:
         close(run(volume, out, work, finish=finish, **options), out)

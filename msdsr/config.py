@@ -387,6 +387,26 @@ class SuperresolveConfig(Section):
         default=False,
         description="Compile the network for batches of one size (falls back to eager).",
     )
+    samples: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1,
+        description="Independent samples of `msdsr`; with more than one their standard deviation "
+        "becomes a store of its own.",
+    )
+    estimate: Literal["mean", "first"] = Field(
+        default="mean",
+        description="What becomes the volume where there are several samples: their mean (smoother "
+        "than tissue) or the first of them.",
+    )
+    calibrate: Annotated[int, Field(ge=0)] = Field(
+        default=512,
+        description="Side of the square in the middle of the slide whose held-out planes calibrate "
+        "the standard deviation (pixels); 0: it is not calibrated.",
+    )
+    blur: Literal["none", "gaussian3"] = Field(
+        default="none",
+        description="Blur of the new planes of methods with a network: `gaussian3` is the 3 × 3 × "
+        "3 Gaussian of σ 0.5 of the paper's ablation. Acquired planes stay as they are.",
+    )
     block: Count | Literal["auto"] = Field(
         default="auto",
         description="Side in Y and X of the block that is restored at a time, without its halo "

@@ -1,7 +1,8 @@
 """Filling the missing planes of a volume."""
 
 from msdsr.superresolve.blocks import Part
+from msdsr.superresolve.calibrate import calibrate
 from msdsr.superresolve.preview import Preview
 from msdsr.superresolve.superresolve import PartDone, superresolve, superresolve_part
 
-__all__ = ["Part", "PartDone", "Preview", "superresolve", "superresolve_part"]
+__all__ = ["Part", "PartDone", "Preview", "calibrate", "superresolve", "superresolve_part"]

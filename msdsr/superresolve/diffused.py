@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from msdsr.diffusion.denoiser import NetworkDenoiser, noise_levels
+from msdsr.diffusion.denoiser import Denoiser, NetworkDenoiser, noise_levels
 from msdsr.diffusion.inference import choose_batch, choose_precision
 from msdsr.diffusion.network import Model
 from msdsr.superresolve.engine import (
     Block,
+    Mode,
     Tiling,
     Walk,
     count_background,
@@ -42,34 +45,49 @@ class Diffused:
     def __init__(self, task: Task, model: Model) -> None:
         self.task, self.model = task, model
         settings = task.settings
-        batch = choose_batch(settings.batch, model.device)
-        self.denoiser = NetworkDenoiser(
-            model,
-            choose_precision(settings.precision, model.device),
+        self.batch = choose_batch(settings.batch, model.device)
+        self.denoiser = self._denoiser()
+        self.tiling = Tiling(model.image_size, min(settings.stride, model.image_size), self.batch)
+        self.mode, self.walk = self._walk()
+        self.evaluations = sum(
+            len(planes_of_step(self.mode, step, task.seed)) for step in range(self.walk.steps)
+        )
+
+    def _denoiser(self) -> Denoiser:
+        settings = self.task.settings
+        return NetworkDenoiser(
+            self.model,
+            choose_precision(settings.precision, self.model.device),
             integer_timesteps=settings.schedule != "log_snr",
             fast=True,
-            compiled_batch=batch if settings.compile else None,
+            compiled_batch=self.batch if settings.compile else None,
         )
-        self.tiling = Tiling(model.image_size, min(settings.stride, model.image_size), batch)
-        self.walk = Walk(
-            noise_levels(model, settings.schedule, settings.steps),
+
+    def _walk(self) -> tuple[Mode, Walk]:
+        settings = self.task.settings
+        walk = Walk(
+            noise_levels(self.model, settings.schedule, settings.steps),
             settings.eta,
-            task.seed,
+            self.task.seed,
             settings.noise_length,
             settings.noise_strength,
             settings.order,
         )
-        self.evaluations = sum(
-            len(planes_of_step(settings.mode, step, task.seed)) for step in range(self.walk.steps)
-        )
+        return settings.mode, walk
+
+    def with_seed(self, seed: int) -> Diffused:
+        """Return the same with other noise; the network is shared."""
+        other = copy.copy(self)
+        other.task = dataclasses.replace(self.task, seed=seed)
+        other.walk = dataclasses.replace(self.walk, seed=seed)
+        return other
 
     def cost(self, regions: Sequence[Region]) -> int:
         """Return how many tiles the network will denoise for some regions."""
         _, _, rows, columns = self.task.target.shape
-        mode = self.task.settings.mode
         return sum(
             count_walk(
-                self._padded(self._halo(region)), rows, columns, mode, self.walk, self.tiling,
+                self._padded(self._halo(region)), rows, columns, self.mode, self.walk, self.tiling,
                 self._tissue(self._halo(region)),
             )
             for region in regions
@@ -80,7 +98,7 @@ class Diffused:
         _, _, rows, columns = self.task.target.shape
         outer = self._halo(region)
         return count_background(
-            self._padded(outer), rows, columns, self.task.settings.mode, self.walk, self.tiling,
+            self._padded(outer), rows, columns, self.mode, self.walk, self.tiling,
             self._tissue(outer),
         )  # fmt: skip
 
@@ -96,13 +114,13 @@ class Diffused:
         block = self._block(acquired, outer)
         start = watch.saved_state(region)
         if start is not None:
-            walks = 2 if self.task.settings.mode == "average" else 1
+            walks = 2 if self.mode == "average" else 1
             taken = start.walk * self.walk.steps + start.step
             watch.skip(self.cost([region]) * taken // (walks * self.walk.steps))
         restored = restore(
             self.denoiser,
             block,
-            self.task.settings.mode,
+            self.mode,
             self.walk,
             self.tiling,
             watch.advance,

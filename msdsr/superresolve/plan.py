@@ -26,6 +26,10 @@ from msdsr.volume import (
 
 ALGORITHM = 2
 ANISOTROPY_TOLERANCE = 0.05
+NETWORK_METHODS = ("msdsr", "ms_unet", "e2e_unet")
+"""Methods that need a model."""
+SAMPLED_METHODS = ("msdsr",)
+"""Methods that draw from a distribution, so that several samples differ."""
 PLAUSIBLE_SIGMA = (0.3, 3.0)
 PLAUSIBLE_MEAN = 2.0
 
@@ -48,6 +52,8 @@ class Task:
         What else the result depends on.
     tissue
         (y, x): where there is tissue; the rest may be interpolated. None: tissue everywhere.
+    scales
+        What the standard deviation of each channel is multiplied by; None: not calibrated.
     """
 
     acquired: xr.DataArray
@@ -57,6 +63,17 @@ class Task:
     settings: SuperresolveConfig
     seed: int
     tissue: NDArray[np.bool_] | None = None
+    scales: tuple[float, ...] | None = None
+
+    @property
+    def samples(self) -> int:
+        """How many samples are drawn."""
+        return self.settings.samples if self.method in SAMPLED_METHODS else 1
+
+    @property
+    def no_scales(self) -> tuple[float, ...]:
+        """What stands for `scales` where nothing was calibrated."""
+        return (1.0,) * self.target.shape[0]
 
     def counts(self) -> dict[str, Any]:
         """Return what the manifest counts of acquired planes, and of background."""
@@ -129,7 +146,11 @@ def plan_task(
         "note": "planes that are not in acquired_planes were not imaged",
     }
     if network is not None:
-        provenance |= {"mode": settings.mode, "weights_sha256": network.weights_sha256}
+        provenance |= {"weights_sha256": network.weights_sha256, "blur": settings.blur}
+    if method in SAMPLED_METHODS:
+        provenance |= {"mode": settings.mode, "samples": settings.samples}
+        if settings.samples > 1:
+            provenance["estimate"] = settings.estimate
     if tissue is not None:
         provenance["background"] = {
             "fraction": round(1 - float(tissue.mean()), 6),

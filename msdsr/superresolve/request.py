@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -15,15 +16,21 @@ from msdsr.diffusion.inference import choose_precision
 from msdsr.diffusion.network import Model, load_model
 from msdsr.errors import UserError
 from msdsr.manifest import identity
+from msdsr.presets import Kind
+from msdsr.superresolve.between import Between
+from msdsr.superresolve.blurred import Blurred
+from msdsr.superresolve.calibration import read_scales
 from msdsr.superresolve.diffused import Diffused
 from msdsr.superresolve.filler import Filler
 from msdsr.superresolve.interpolated import Interpolated
-from msdsr.superresolve.plan import ALGORITHM, Task, plan_task
+from msdsr.superresolve.one_pass import OnePass
+from msdsr.superresolve.plan import ALGORITHM, NETWORK_METHODS, Task, plan_task
+from msdsr.superresolve.sampled import Sampled
+from msdsr.superresolve.samples import sample_seed
 from msdsr.volume import auto_factor, read_spec
 from msdsr.volume.tissue import tissue_mask
 
 INTERPOLATIONS = get_args(Interpolation)
-NETWORK_METHODS = ("msdsr",)
 METHODS = (*NETWORK_METHODS, *INTERPOLATIONS)
 
 
@@ -41,6 +48,9 @@ class Request:
         Folder of a released model, for the methods that need one.
     patches
         The slide's patch table: what it calls background is not given to a network.
+    calibration
+        Table of `msdsr.superresolve.calibrate`, whose scales the standard deviation is multiplied
+        by.
     """
 
     volume: Path
@@ -50,6 +60,7 @@ class Request:
     model: Path | None = None
     seed: int = 0
     patches: Path | None = None
+    calibration: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as JSON values."""
@@ -61,6 +72,7 @@ class Request:
             "model": None if self.model is None else str(self.model),
             "seed": self.seed,
             "patches": None if self.patches is None else str(self.patches),
+            "calibration": None if self.calibration is None else str(self.calibration),
         }
 
     @classmethod
@@ -74,6 +86,7 @@ class Request:
             None if values["model"] is None else Path(values["model"]),
             values["seed"],
             None if values["patches"] is None else Path(values["patches"]),
+            None if values["calibration"] is None else Path(values["calibration"]),
         )
 
     def settled(self, device: torch.device) -> Request:
@@ -85,7 +98,9 @@ class Request:
         if self.method not in NETWORK_METHODS:
             return self
         precision = choose_precision(self.settings.precision, device)
-        return replace(self, settings=self.settings.model_copy(update={"precision": precision}))
+        return dataclasses.replace(
+            self, settings=self.settings.model_copy(update={"precision": precision})
+        )
 
     def prepare(self, device: torch.device) -> Prepared:
         """Check the request and load what it needs.
@@ -111,7 +126,15 @@ class Request:
         task = plan_task(
             self.volume, self.method, factor, self.settings, self.seed, network, tissue
         )
-        return Prepared(self, task, network, _filler(task, network), inputs)
+        if self.calibration is not None and task.samples > 1:
+            inputs["calibration"] = identity(self.calibration)
+            task = dataclasses.replace(task, scales=self._scales(task, inputs["weights"]))
+        return Prepared(self, task, network, filler_of(task, network), inputs)
+
+    def _scales(self, task: Task, weights: str) -> tuple[float, ...] | None:
+        if self.calibration is None:
+            return None
+        return read_scales(self.calibration, resolved(task), weights, task.target)
 
     def _network(self, device: torch.device) -> Model | None:
         """Return the model of a method that needs one."""
@@ -123,7 +146,7 @@ class Request:
             raise UserError(
                 "--model", "missing", "the folder of a model", f"method {self.method} needs one"
             )
-        return load_model(self.model, device, kind="msdsr")
+        return load_model(self.model, device, kind=cast("Kind", self.method))
 
 
 @dataclass(frozen=True)
@@ -145,8 +168,7 @@ class Prepared:
     @property
     def settings(self) -> dict[str, Any]:
         """The resolved settings, with method and factor."""
-        values = self.request.settings.model_dump(mode="json")
-        return {**values, "method": self.task.method, "factor": self.task.factor}
+        return resolved(self.task)
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -165,8 +187,28 @@ NOT_PLANNED = ("checkpoint_minutes",)
 """Settings of how the work is done, which may change on a resume."""
 
 
-def _filler(task: Task, network: Model | None) -> Filler:
-    """Return what fills the planes of a task by its method."""
-    if network is not None:
-        return Diffused(task, network)
-    return Interpolated(task, cast("Interpolation", task.method))
+def resolved(task: Task) -> dict[str, Any]:
+    """Return a task's settings, with method and factor."""
+    values = task.settings.model_dump(mode="json")
+    return {**values, "method": task.method, "factor": task.factor}
+
+
+def filler_of(task: Task, network: Model | None) -> Filler:
+    """Return what fills the planes of a task by its method: samples, blurred if asked for."""
+    if network is None:
+        return Interpolated(task, cast("Interpolation", task.method))
+    fillers = _networks(task, network)
+    if task.settings.blur == "gaussian3":
+        fillers = [Blurred(task, filler) for filler in fillers]
+    return fillers[0] if len(fillers) == 1 else Sampled(task, fillers)
+
+
+def _networks(task: Task, network: Model) -> list[Filler]:
+    """Return the filler of a method with a model, one a sample."""
+    if task.method == "ms_unet":
+        return [OnePass(task, network)]
+    if task.method == "e2e_unet":
+        return [Between(task, network)]
+    first = Diffused(task, network)
+    seeds = [sample_seed(task.seed, k) for k in range(task.samples)]
+    return [first, *(first.with_seed(seed) for seed in seeds[1:])]

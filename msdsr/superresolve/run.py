@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from msdsr.errors import UserError
 from msdsr.superresolve.filler import Filler
+from msdsr.superresolve.outputs import Outputs
 from msdsr.superresolve.watch import Peaks, Watch
-from msdsr.volume import Helper, Region, StoreWriter, Work
+from msdsr.volume import Helper, Region, Work
 
 CLAIM_SECONDS = 60.0
 """How long to wait for a block that another process holds, if nobody else ought to."""
@@ -17,7 +18,7 @@ CLAIM_SECONDS = 60.0
 def restore_blocks(
     blocks: Sequence[Region],
     filler: Filler,
-    writer: StoreWriter,
+    outputs: Outputs,
     place: Work | Helper,
     watch: Watch,
     *,
@@ -32,7 +33,7 @@ def restore_blocks(
     ----------
     blocks
         In the order of work.
-    filler, writer
+    filler, outputs
         What makes voxels, and what takes them.
     place
         The work folder, or this process's place in it.
@@ -63,7 +64,7 @@ def restore_blocks(
                 )
             if region.key in place.done():
                 continue
-            _restore_block(region, filler, writer, place, watch)
+            _restore_block(region, filler, outputs, place, watch)
             count += 1
     return count
 
@@ -71,12 +72,12 @@ def restore_blocks(
 def _restore_block(
     region: Region,
     filler: Filler,
-    writer: StoreWriter,
+    outputs: Outputs,
     place: Work | Helper,
     watch: Watch,
 ) -> None:
     began = time.monotonic()
-    writer.write(region, filler.restore(region, watch))
+    outputs.fill(region, filler, watch)
     peaks = Peaks.of_this_process(watch.device)
     place.record(
         region.key,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,13 @@ class Moments:
     Memory does not grow with their number: two float32 volumes, whatever the dtype of theirs.
     """
 
-    def __init__(self) -> None:
-        self.count = 0
-        self._mean: NDArray[np.float32] | None = None
-        self._squares: NDArray[np.float32] | None = None
+    def __init__(
+        self,
+        count: int = 0,
+        mean: NDArray[np.float32] | None = None,
+        squares: NDArray[np.float32] | None = None,
+    ) -> None:
+        self.count, self._mean, self._squares = count, mean, squares
 
     def add(self, voxels: NDArray[Any]) -> None:
         """Take one more volume; all have one shape."""
@@ -42,6 +46,12 @@ class Moments:
         before = new - self._mean
         self._mean += before / np.float32(self.count)
         self._squares += before * (new - self._mean)
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return the mean and the sum of squared differences from it."""
+        if self._mean is None or self._squares is None:
+            raise ValueError("no volume yet")
+        return {"mean": self._mean, "squares": self._squares}
 
     @property
     def mean(self) -> NDArray[np.float32]:
@@ -67,3 +77,25 @@ def moments_of(volumes: Iterable[NDArray[Any]]) -> Moments:
     for voxels in volumes:
         moments.add(voxels)
     return moments
+
+
+@dataclass
+class Samples:
+    """The finished samples of a block: the first of them, and the moments of all."""
+
+    first: NDArray[Any]
+    moments: Moments
+
+    @classmethod
+    def begin(cls, first: NDArray[Any]) -> Self:
+        """Return what one sample comes to."""
+        return cls(first, moments_of([first]))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all but the count as arrays."""
+        return {"first": np.ascontiguousarray(self.first), **self.moments.arrays()}
+
+    @classmethod
+    def from_arrays(cls, count: int, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Return the samples that `arrays` told of."""
+        return cls(arrays["first"], Moments(count, arrays["mean"], arrays["squares"]))

@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from torch import Tensor
 
 from msdsr.superresolve.engine import State
+from msdsr.superresolve.samples import Samples
 
 FOLDER = "steps"
 """In the work folder: one file for each block that is under way."""
+
+SAMPLES = ".samples"
+"""Behind the key of a block, for what its finished samples have come to."""
 
 _TENSORS = ("x", "x0", "done")
 
@@ -73,19 +79,37 @@ class SavedSteps:
             for name in _TENSORS
             if (tensor := getattr(state, name)) is not None and (name != "x0" or with_x0)
         }
+        notes = {"state": json.dumps({"step": state.step, "walk": state.walk})}
+        self._replace(key, lambda temporary: save_file(tensors, temporary, metadata=notes))
+        self._since = time.monotonic()
+
+    def _replace(self, key: str, write: Callable[[Path], None]) -> None:
         file = self._file(key)
         file.parent.mkdir(exist_ok=True)
         temporary = file.with_suffix(f".{os.getpid()}.tmp")
-        notes = json.dumps({"step": state.step, "walk": state.walk})
-        save_file(tensors, temporary, metadata={"state": notes})
+        write(temporary)
         _force_to_disk(temporary)
         temporary.replace(file)
         _force_to_disk(file.parent)
-        self._since = time.monotonic()
 
     def forget(self, key: str) -> None:
         """Remove what was saved of a block: it is finished."""
         self._file(key).unlink(missing_ok=True)
+        self._file(f"{key}{SAMPLES}").unlink(missing_ok=True)
+
+    def load_samples(self, key: str) -> Samples | None:
+        """Return the finished samples of a block that an earlier attempt left."""
+        try:
+            with safe_open(self._file(f"{key}{SAMPLES}"), "numpy") as file:
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return Samples.from_arrays(int(file.metadata()["count"]), arrays)
+        except (FileNotFoundError, SafetensorError):
+            return None
+
+    def save_samples(self, key: str, samples: Samples) -> None:
+        """Write the finished samples of a block, as `save` does a state."""
+        count = {"count": str(samples.moments.count)}
+        self._replace(f"{key}{SAMPLES}", lambda to: save_arrays(samples.arrays(), to, count))
 
 
 def _force_to_disk(path: Path) -> None:

@@ -15,6 +15,7 @@ from msdsr.errors import UserError
 from msdsr.manifest import Manifest
 from msdsr.progress import progress
 from msdsr.superresolve.blocks import Part, settle_side
+from msdsr.superresolve.outputs import Outputs, std_path
 from msdsr.superresolve.plan import ALGORITHM, warnings_of
 from msdsr.superresolve.preview import Preview
 from msdsr.superresolve.request import Prepared, Request
@@ -22,7 +23,7 @@ from msdsr.superresolve.run import restore_blocks
 from msdsr.superresolve.saved import SavedSteps
 from msdsr.superresolve.watch import Display, Peaks, Stop, Watch
 from msdsr.superresolve.workers import restore_with_workers, worker_count
-from msdsr.volume import Region, StoreWriter, Work, create_store
+from msdsr.volume import Region, Work
 from msdsr.volume.store import volume_counts
 
 SHARD_MB = 64.0
@@ -52,6 +53,7 @@ def superresolve(
     gpus: int = 0,
     patches: str | Path | None = None,
     preview: Preview | None = None,
+    calibration: str | Path | None = None,
     finish: bool = False,
 ) -> Manifest:
     """Fill the missing planes of a volume and publish the result as a store.
@@ -62,7 +64,8 @@ def superresolve(
         Store of ℓ acquired planes.
     out
         The store to publish, of (ℓ′ − 1)·s + 1 planes, where ℓ′ counts every m-th of the ℓ planes
-        (`keep_every`); dtype as the input's. Its provenance lists the acquired planes.
+        (`keep_every`); dtype as the input's. Its provenance lists the acquired planes. Of several
+        samples, the standard deviation becomes a store beside it (``…_std.ome.zarr``).
     work
         Work folder, on the file system of ``out``.
     method
@@ -85,6 +88,9 @@ def superresolve(
         say so.
     preview
         Writes pictures of the blocks under way.
+    calibration
+        Table of `calibrate`: where several samples are drawn, their standard deviation is
+        multiplied by its scales.
     finish
         Restore nothing: all blocks must have been restored by `superresolve_part`.
 
@@ -96,7 +102,10 @@ def superresolve(
     Stopped
         After SIGTERM; call again to go on.
     """
-    request = Request(Path(volume), method, factor, settings, _path(model), seed, _path(patches))
+    request = Request(
+        Path(volume), method, factor, settings, _path(model), seed, _path(patches),
+        _path(calibration),
+    )  # fmt: skip
     kind = choose_device(device)
     alone = finish or worker_count(kind, gpus) == 1
     ready = request.settled(kind).prepare(kind if alone else torch.device("cpu"))
@@ -106,8 +115,8 @@ def superresolve(
             stage.require_all()
         else:
             stage.restore(stage.blocks, gpus, preview)
-        stage.writer.finish()
-        return job.publish_product(stage.writer.path, Path(out), stage.manifest())
+        stage.outputs.finish(ready.network.image_size if ready.network else 0)
+        return job.publish_products(stage.products(Path(out)))[-1]
 
 
 def superresolve_part(
@@ -125,6 +134,7 @@ def superresolve_part(
     gpus: int = 0,
     patches: str | Path | None = None,
     preview: Preview | None = None,
+    calibration: str | Path | None = None,
 ) -> PartDone:
     """Restore one part of a volume's blocks; `superresolve` with the same arguments publishes all.
 
@@ -138,7 +148,10 @@ def superresolve_part(
     Stopped
         After SIGTERM; call again to go on.
     """
-    request = Request(Path(volume), method, factor, settings, _path(model), seed, _path(patches))
+    request = Request(
+        Path(volume), method, factor, settings, _path(model), seed, _path(patches),
+        _path(calibration),
+    )  # fmt: skip
     kind = choose_device(device)
     alone = worker_count(kind, gpus) == 1
     ready = request.settled(kind).prepare(kind if alone else torch.device("cpu"))
@@ -161,13 +174,11 @@ class _Stage:
         self.kind = kind if ready.network is not None else torch.device("cpu")
         task = ready.task
         with job.preparing():
-            self.writer: StoreWriter = create_store(
-                job.path / name, task.target, shard_mb=SHARD_MB, resume=True
-            )
+            self.outputs = Outputs.create(job.path / name, task, SHARD_MB)
             self.side = settle_side(
-                job.path, task.settings.block, self.writer.grid, ready.filler, self.kind
+                job.path, task.settings.block, self.outputs.grid, ready.filler, self.kind
             )
-        self.blocks = list(self.writer.grid.blocks(self.side))
+        self.blocks = list(self.outputs.grid.blocks(self.side))
 
     def missing(self, blocks: Sequence[Region]) -> list[Region]:
         """Return the blocks that are not restored yet."""
@@ -197,7 +208,7 @@ class _Stage:
             count = min(worker_count(self.kind, gpus), len(missing))
             if count > 1:
                 restore_with_workers(
-                    self.ready.request, self.job, self.writer.path, self.side, missing,
+                    self.ready.request, self.job, self.outputs.volume.path, self.side, missing,
                     self.kind, count, display, stop, preview,
                 )  # fmt: skip
                 return
@@ -209,7 +220,18 @@ class _Stage:
                 SavedSteps(self.job.path, self.ready.task.settings.checkpoint_minutes),
                 preview,
             )
-            restore_blocks(missing, filler, self.writer, self.job, watch)
+            restore_blocks(missing, filler, self.outputs, self.job, watch)
+
+    def products(self, out: Path) -> list[tuple[Path, Path, Manifest]]:
+        """Return what is published: source, target and manifest, the volume last."""
+        manifest, volume = self.manifest(), self.outputs.volume
+        products = [(volume.path, out, manifest)]
+        if (spread := self.outputs.spread) is not None:
+            scales = dict(spread.spec.provenance["scales"])
+            counts = {**volume_counts(spread.spec), "scales": scales, "quantity": "std"}
+            of_spread = manifest.model_copy(update={"counts": counts, "measured": {}})
+            products.insert(0, (spread.path, std_path(out), of_spread))
+        return products
 
     def manifest(self) -> Manifest:
         """Return the record of the finished volume."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import resource
 import signal
 import threading
@@ -18,6 +19,7 @@ from msdsr.progress import Bar
 from msdsr.superresolve.block import Block
 from msdsr.superresolve.engine import State
 from msdsr.superresolve.preview import Preview
+from msdsr.superresolve.samples import Samples
 from msdsr.superresolve.saved import SavedSteps
 from msdsr.volume import Region
 
@@ -135,6 +137,16 @@ class Watch:
     ) -> None:
         self.device, self._tell, self.skip, self._stop = device, tell, skip, stop
         self._saved, self._preview = saved, preview
+        self._sample = ""
+
+    def for_sample(self, k: int) -> Watch:
+        """Return a watch over sample k of the same block, which is saved and shown by itself."""
+        other = copy.copy(self)
+        other._sample = f".sample-{k}"
+        return other
+
+    def _key(self, region: Region) -> str:
+        return region.key + self._sample
 
     def advance(self, count: int = 1) -> None:
         """Count units of work.
@@ -161,7 +173,7 @@ class Watch:
 
     def saved_state(self, region: Region) -> State | None:
         """Return where an earlier attempt at a block was."""
-        return self._saved.load(region.key, self.device) if self._saved else None
+        return self._saved.load(self._key(region), self.device) if self._saved else None
 
     def after_step(self, region: Region, block: Block, state: State, *, order: int) -> None:
         """Save and show a block that has just taken a step, where that is due.
@@ -182,13 +194,24 @@ class Watch:
         """
         if self._preview is not None and state.x0 is not None and self._preview.wanted(state.step):
             middle = (region.y0 + region.y1) // 2 - block.region.y0
-            name = f"{region.key}_walk-{state.walk}_step-{state.step:04}"
+            name = f"{self._key(region)}_walk-{state.walk}_step-{state.step:04}"
             self._preview.write(name, state.x0[:, :, middle], block.acquired)
         if self._saved is not None and (self._saved.due() or self._stop.wanted):
-            self._saved.save(region.key, state, with_x0=order == 2)
+            self._saved.save(self._key(region), state, with_x0=order == 2)
         self.check()
 
     def finished(self, region: Region) -> None:
         """Forget what was saved of a block, now that it is recorded."""
         if self._saved is not None:
-            self._saved.forget(region.key)
+            self._saved.forget(self._key(region))
+
+    def saved_samples(self, region: Region) -> Samples | None:
+        """Return the samples of a block that an earlier attempt had finished."""
+        return self._saved.load_samples(self._key(region)) if self._saved else None
+
+    def after_sample(self, region: Region, k: int, samples: Samples) -> None:
+        """Save the samples of a block up to the k-th, which has just been finished."""
+        if self._saved is not None:
+            self._saved.save_samples(self._key(region), samples)
+            self.for_sample(k).finished(region)
+        self.check()

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 
 from msdsr.errors import EXIT_RESUME, Stopped, UserError
+from msdsr.superresolve.outputs import Outputs
 from msdsr.superresolve.preview import Preview
 from msdsr.superresolve.request import Request
 from msdsr.superresolve.run import restore_blocks
 from msdsr.superresolve.saved import SavedSteps
 from msdsr.superresolve.watch import Peaks, Stop, Watch
-from msdsr.volume import Helper, StoreWriter
+from msdsr.volume import Helper
 
 TELL_SECONDS = 0.5
 """How often progress is told, at most."""
@@ -111,12 +112,12 @@ def _watch(
 
 def _work(folder: Path, values: dict[str, Any], rank: int, watch: Watch) -> None:
     ready = Request.from_json(values["request"]).prepare(watch.device)
-    writer = StoreWriter.reopen(values["store"], ready.task.target)
+    outputs = Outputs.reopen(Path(values["store"]), ready.task)
     mine = set(values["blocks"])
-    blocks = [block for block in writer.grid.blocks(values["side"]) if block.key in mine]
+    blocks = [block for block in outputs.grid.blocks(values["side"]) if block.key in mine]
     blocks = blocks[rank % len(blocks) :] + blocks[: rank % len(blocks)]
     place = Helper(folder, f"worker-{socket.gethostname()}-{os.getpid()}")
-    while restore_blocks(blocks, ready.filler, writer, place, watch, shared=True):
+    while restore_blocks(blocks, ready.filler, outputs, place, watch, shared=True):
         pass
 
 

@@ -15,7 +15,7 @@ from msdsr.volume.geometry import Region, ShardGrid
 from msdsr.volume.pyramid import AXES, pyramid_steps
 from msdsr.volume.store import VolumeSpec
 
-SHARD_MB = 64.0
+CHUNK_YX, SHARD_MB = 256, 64.0
 Rgba = tuple[int, int, int, int]
 
 
@@ -84,7 +84,7 @@ def _write_level(
     step: tuple[int, int, int],
 ) -> None:
     z, y, x = (n // s for n, s in zip(shape_zyx, step, strict=True))
-    grid = ShardGrid.plan((1, z, y, x), 1, shard_mb=SHARD_MB)
+    grid = ShardGrid.plan((1, z, y, x), 1, CHUNK_YX, SHARD_MB)
     array = image.create_array(
         str(level),
         shape=grid.shape[1:],

@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -228,10 +228,19 @@ class Work:
 
     def publish_product(self, source: Path, target: Path, manifest: Manifest) -> Manifest:
         """Publish one product and, after it, its manifest with the seconds of all attempts."""
-        timed = manifest.model_copy(update={"seconds": self.seconds(), "product": target.name})
-        record = write_manifest(source, timed)
-        self.publish({source: target, record: manifest_path(target)})
-        return timed
+        return self.publish_products([(source, target, manifest)])[0]
+
+    def publish_products(self, products: Sequence[tuple[Path, Path, Manifest]]) -> list[Manifest]:
+        """Publish products (source, target, manifest), each followed by its manifest."""
+        published: list[Manifest] = []
+        pairs: dict[Path, Path] = {}
+        for source, target, manifest in products:
+            timed = manifest.model_copy(update={"seconds": self.seconds(), "product": target.name})
+            record = write_manifest(source, timed)
+            pairs |= {source: target, record: manifest_path(target)}
+            published.append(timed)
+        self.publish(pairs)
+        return published
 
 
 class Helper:

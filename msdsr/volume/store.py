@@ -161,6 +161,7 @@ def create_store(
     *,
     chunk_yx: int = 256,
     shard_mb: float = 256.0,
+    grid: ShardGrid | None = None,
     resume: bool = False,
 ) -> StoreWriter:
     """Make an empty store, or open an unfinished one again.
@@ -173,6 +174,8 @@ def create_store(
         What it will hold.
     chunk_yx, shard_mb
         See `ShardGrid.plan`.
+    grid
+        Chunks and shards of another store of this shape, in place of planning them.
     resume
         Go on with what an earlier attempt left at ``path``.
 
@@ -182,7 +185,7 @@ def create_store(
         When something is there already and ``resume`` is false.
     """
     path = Path(path)
-    grid = ShardGrid.plan(spec.shape, spec.dtype.itemsize, chunk_yx, shard_mb)
+    grid = grid or ShardGrid.plan(spec.shape, spec.dtype.itemsize, chunk_yx, shard_mb)
     if path.exists() and not resume:
         raise UserError(path, "exists already", "a path that is free", "remove it")
     if not (path / "0" / "zarr.json").exists():

@@ -28,15 +28,29 @@ TINY = {
 def make_model(tmp_path_factory):
     """A released model with random weights, 16 × 16 tiles."""
 
-    def make(channels=("CH2", "CH3"), dtype="uint16", mean=12000.0, std=4000.0):
+    def make(channels=("CH2", "CH3"), dtype="uint16", mean=12000.0, std=4000.0, kind="msdsr"):
         torch.manual_seed(0)
-        config = ModelConfig.model_validate(TINY)
+        config = ModelConfig.model_validate(TINY | {"kind": kind})
         statistics = [ChannelStatistics(mean, std, mean - 3 * std, mean + 3 * std)] * len(channels)
         transform = build_transform(channels, statistics, config.objective, dtype)
         network = build_network(config, len(channels))
         folder = tmp_path_factory.mktemp("model") / "model"
-        save_model(folder, Model(network, transform, config.objective))
+        save_model(folder, Model(network, transform, config.objective, kind=kind))
         return folder
+
+    return make
+
+
+@pytest.fixture
+def make_slide(tmp_path, rng):
+    def make(shape=(2, 5, 12, 20), dtype="uint16", voxel=(1.0, 0.5, 0.5), names=("CH2", "CH3")):
+        voxels = (rng.random(shape) * 200 + 20).astype(dtype)
+        if dtype == "uint16":
+            voxels = voxels * 100
+        path = tmp_path / "denoised.ome.zarr"
+        write_volume(path, voxels, VoxelSize(*voxel), names, name="S1", provenance={"slide": "S1"})
+        write_manifest(path, Manifest(stage="denoise", algorithm=1))
+        return path, voxels
 
     return make
 

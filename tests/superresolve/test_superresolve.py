@@ -3,27 +3,13 @@ import pytest
 
 from msdsr.config import SuperresolveConfig
 from msdsr.errors import UserError
-from msdsr.manifest import Manifest, read_manifest, write_manifest
+from msdsr.manifest import read_manifest
 from msdsr.superresolve import superresolve
 from msdsr.superresolve.voxels import to_dtype
-from msdsr.volume import VoxelSize, acquired_rows, open_volume, write_volume
+from msdsr.volume import acquired_rows, open_volume
 from msdsr.volume.interpolate import interpolate
 
 FAST = SuperresolveConfig(steps=2, stride=12, batch=16)
-
-
-@pytest.fixture
-def make_slide(tmp_path, rng):
-    def make(shape=(2, 5, 12, 20), dtype="uint16", voxel=(1.0, 0.5, 0.5), names=("CH2", "CH3")):
-        voxels = (rng.random(shape) * 200 + 20).astype(dtype)
-        if dtype == "uint16":
-            voxels = voxels * 100
-        path = tmp_path / "denoised.ome.zarr"
-        write_volume(path, voxels, VoxelSize(*voxel), names, name="S1", provenance={"slide": "S1"})
-        write_manifest(path, Manifest(stage="denoise", algorithm=1))
-        return path, voxels
-
-    return make
 
 
 def run(volume, tmp_path, factor=2, method="msdsr", name="out", settings=FAST, **options):

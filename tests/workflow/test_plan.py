@@ -182,6 +182,28 @@ def test_the_models_of_a_denoiser_are_files_its_jobs_wait_for(project):
         assert "gpu=1" in job["resources"]
 
 
+def test_several_samples_make_a_second_store_after_a_calibration(project):
+    with_methods(project, ["msdsr", "cubic"], {})
+    file = project.folder / "config/config.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("superresolve:", "superresolve:\n  samples: 4"))
+    plan = project.plan("report_new")
+    (sampled,) = plan.of("superresolve_samples")
+    folder = "results/new/slides/C/"
+    assert f"{folder}msdsr_2x_std.ome.zarr" in sampled["output"]
+    assert f"{folder}msdsr_2x_std.json" in sampled["output"]
+    assert f"{folder}msdsr_2x_calibration.parquet" in sampled["input"]
+    assert f"--calibration={folder}msdsr_2x_calibration.parquet" in plan.text
+    (single,) = plan.of("superresolve_slide")
+    assert "method=cubic" in single["wildcards"]
+    assert plan.count("superresolve_calibration") == 1
+    file.write_text(text.replace("superresolve:", "superresolve:\n  samples: 4\n  calibrate: 0"))
+    plan = project.plan("report_new")
+    assert plan.count("superresolve_samples") == 1
+    assert "--calibration" not in plan.text
+    assert plan.count("superresolve_calibration") == 0
+
+
 def test_an_automatic_factor_becomes_a_number(project):
     plan = with_methods(project, ["cubic"], {}, ["auto", 4]).plan("report_new")
     assert {job["wildcards"] for job in plan.of("superresolve_slide")} == {

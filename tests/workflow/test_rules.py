@@ -33,6 +33,7 @@ STAGES = {
     "train_model": "msdsr.train.stage",
     "superresolve_part": "msdsr.superresolve.superresolve",
     "superresolve_slide": "msdsr.superresolve.superresolve",
+    "superresolve_calibration": "msdsr.superresolve.superresolve",
     "evaluate_reference": "msdsr.evaluate.reference",
     "evaluate_slide": "msdsr.evaluate.slide",
     "evaluate_cohort": "msdsr.evaluate.cohort",
@@ -79,7 +80,12 @@ def test_a_rule_has_its_stages_algorithm_number(name):
 
 def test_gpu_jobs_are_those_that_run_networks():
     with_gpu = {name for name, text in RULES.items() if re.search(r"^        gpu=", text, re.M)}
-    assert with_gpu == {"train_model", "superresolve_slide", "superresolve_part"}
+    assert with_gpu == {
+        "train_model",
+        "superresolve_slide",
+        "superresolve_part",
+        "superresolve_calibration",
+    }
 
 
 def test_snakefmt_and_the_linter_have_nothing_to_say(demo):

@@ -116,6 +116,8 @@ SLIDES = {cohort: slides_of(cohort, table) for cohort, table in TABLES.items()}
 FACTORS = {cohort: read_factors(cohort) for cohort in COHORTS}
 MODELS = {cohort: read_models(cohort) for cohort in COHORTS}
 RESTORING_METHODS = get_args(RestoringMethod)
+SAMPLED_METHODS = ["msdsr"] if CONFIG.superresolve.samples > 1 else []
+SINGLE_METHODS = [method for method in RESTORING_METHODS if method not in SAMPLED_METHODS]
 METHODS = list(CONFIG.superresolve.methods)
 TRAINED_MODELS = [name for name, model in CONFIG.models.items() if model.path is None]
 INCEPTION = CONFIG.evaluate.inception or "results/resources/inception.pt"
@@ -295,6 +297,20 @@ def denoiser_flags(wildcards):
     """Return the models that denoise and the seed of their noise; nothing in mode `none`."""
     flags = [f"--{part}={folder}" for part, folder in denoising_models().items()]
     return flags + [f"--seed={CONFIG.seed}"] if flags else []
+
+
+def calibration_files(wildcards):
+    """Return the calibration of the job's samples, where there are several."""
+    if wildcards.method not in SAMPLED_METHODS or not CONFIG.superresolve.calibrate:
+        return []
+    folder = f"results/{wildcards.cohort}/slides/{wildcards.slide}"
+    name = f"{folder}/{wildcards.method}_{wildcards.factor}x_calibration"
+    return [f"{name}.parquet", f"{name}.json"]
+
+
+def calibration_flags(wildcards):
+    """Return `--calibration FILE` where the job's samples have one, else nothing."""
+    return [f"--calibration={table}" for table in calibration_files(wildcards)[:1]]
 
 
 def restored_flags(wildcards):

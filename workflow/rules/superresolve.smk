@@ -11,6 +11,7 @@ rule superresolve_part:
         manifest="results/{cohort}/slides/{slide}/denoised.json",
         patches="results/{cohort}/slides/{slide}/patches.parquet",
         model=model_files,
+        calibration=calibration_files,
     output:
         temp(touch("results/.work/{cohort}/{slide}/{method}_{factor}x.parts/{scatteritem}.done")),
     log:
@@ -28,12 +29,13 @@ rule superresolve_part:
         algorithm=2,
         settings=superresolve_settings,
         model=model_flags,
+        calibration=calibration_flags,
         seed=CONFIG.seed,
         store="results/{cohort}/slides/{slide}/{method}_{factor}x.ome.zarr",
         work="results/.work/{cohort}/{slide}/{method}_{factor}x",
     shell:
         "msdsr superresolve {input.volume} {params.store} --method {wildcards.method}"
-        " {params.model:q} --factor {wildcards.factor} --seed {params.seed}"
+        " {params.model:q} {params.calibration:q} --factor {wildcards.factor} --seed {params.seed}"
         " --patches {input.patches} --work {params.work} --settings {params.settings:q}"
         " --part {wildcards.scatteritem} --device auto --gpus {resources.gpu} > {log} 2>&1"
 
@@ -45,6 +47,7 @@ rule superresolve_slide:
         patches="results/{cohort}/slides/{slide}/patches.parquet",
         model=model_files,
         parts=parts_to_join,
+        calibration=calibration_files,
     output:
         store=directory("results/{cohort}/slides/{slide}/{method}_{factor}x.ome.zarr"),
         manifest=ensure("results/{cohort}/slides/{slide}/{method}_{factor}x.json", non_empty=True),
@@ -52,6 +55,8 @@ rule superresolve_slide:
         "results/logs/superresolve/{cohort}/{slide}/{method}_{factor}x.log",
     benchmark:
         "results/benchmarks/superresolve/{cohort}/{slide}/{method}_{factor}x.tsv"
+    wildcard_constraints:
+        method=one_of(SINGLE_METHODS),
     conda:
         "../envs/msdsr.yaml"
     threads: 8
@@ -63,11 +68,62 @@ rule superresolve_slide:
         algorithm=2,
         settings=superresolve_settings,
         model=model_flags,
+        calibration=calibration_flags,
         seed=CONFIG.seed,
         work="results/.work/{cohort}/{slide}/{method}_{factor}x",
         finish=finish_flags,
     shell:
         "msdsr superresolve {input.volume} {output.store} --method {wildcards.method}"
-        " {params.model:q} --factor {wildcards.factor} --seed {params.seed}"
+        " {params.model:q} {params.calibration:q} --factor {wildcards.factor} --seed {params.seed}"
         " --patches {input.patches} --work {params.work} --settings {params.settings:q}"
         " {params.finish} --device auto --gpus {resources.gpu} > {log} 2>&1"
+
+
+# With several samples (`superresolve.samples`) the same job makes two stores.
+use rule superresolve_slide as superresolve_samples with:
+    output:
+        store=directory("results/{cohort}/slides/{slide}/{method}_{factor}x.ome.zarr"),
+        manifest=ensure("results/{cohort}/slides/{slide}/{method}_{factor}x.json", non_empty=True),
+        spread=directory("results/{cohort}/slides/{slide}/{method}_{factor}x_std.ome.zarr"),
+        spread_manifest=ensure(
+            "results/{cohort}/slides/{slide}/{method}_{factor}x_std.json", non_empty=True
+        ),
+    wildcard_constraints:
+        method=one_of(SAMPLED_METHODS),
+
+
+rule superresolve_calibration:
+    input:
+        volume="results/{cohort}/slides/{slide}/denoised.ome.zarr",
+        manifest="results/{cohort}/slides/{slide}/denoised.json",
+        patches="results/{cohort}/slides/{slide}/patches.parquet",
+        model=model_files,
+    output:
+        table="results/{cohort}/slides/{slide}/{method}_{factor}x_calibration.parquet",
+        manifest=ensure(
+            "results/{cohort}/slides/{slide}/{method}_{factor}x_calibration.json", non_empty=True
+        ),
+    log:
+        "results/logs/superresolve/{cohort}/{slide}/{method}_{factor}x_calibration.log",
+    benchmark:
+        "results/benchmarks/superresolve/{cohort}/{slide}/{method}_{factor}x_calibration.tsv"
+    wildcard_constraints:
+        method=one_of(SAMPLED_METHODS),
+    conda:
+        "../envs/msdsr.yaml"
+    threads: 8
+    resources:
+        mem_mb=growing(16000),
+        runtime=240,
+        gpu=gpus_to_restore,
+    params:
+        algorithm=2,
+        settings=superresolve_settings,
+        model=model_flags,
+        seed=CONFIG.seed,
+        work="results/.work/{cohort}/{slide}/{method}_{factor}x_calibration",
+    shell:
+        "msdsr superresolve {input.volume} {output.table} --calibrate"
+        " --method {wildcards.method} {params.model:q} --factor {wildcards.factor}"
+        " --seed {params.seed} --patches {input.patches} --work {params.work}"
+        " --settings {params.settings:q} --device auto > {log} 2>&1"
