@@ -81,6 +81,7 @@ def test_a_rule_has_its_stages_algorithm_number(name):
 def test_gpu_jobs_are_those_that_run_networks():
     with_gpu = {name for name, text in RULES.items() if re.search(r"^        gpu=", text, re.M)}
     assert with_gpu == {
+        "denoise_slide",
         "train_model",
         "superresolve_slide",
         "superresolve_part",
