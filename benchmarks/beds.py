@@ -61,7 +61,14 @@ class Bed:
     about: str
 
 
-def phantom(patients: Sequence[str] = PATIENTS) -> Bed:
+def named(name: str, results: Path) -> Bed:
+    """Return `phantom`, `tuning` (the same for other patients) or `blastocyst`."""
+    if name == "blastocyst":
+        return blastocyst(results)
+    return phantom(TUNING if name == "tuning" else PATIENTS, name)
+
+
+def phantom(patients: Sequence[str] = PATIENTS, name: str = "phantom") -> Bed:
     """Return synthetic tissue of patients that the released demo model has not seen.
 
     Noise as in the demo cohort but no laser drift, which would make planes unlike each other along
@@ -83,7 +90,7 @@ def phantom(patients: Sequence[str] = PATIENTS) -> Bed:
         "the model learnt from other patients; real XY planes from other fields of the same ones"
     )
     model = REPOSITORY / "resources/models/phantom-tiny"
-    return Bed("phantom", ("CH2", "CH3"), 0.5, model, volumes, planes, about)
+    return Bed(name, ("CH2", "CH3"), 0.5, model, volumes, planes, about)
 
 
 def blastocyst(results: Path) -> Bed:

@@ -4,11 +4,12 @@ The same trained weights restore the same volumes in every mode of `superresolve
 8×; whole volumes are known (benchmarks/beds.py). A row is kept as soon as it is finished, so a
 killed run goes on, and nothing is computed twice.
 
-    python benchmarks/consistency.py run phantom [blastocyst] [--results results] [--minutes 60]
-    python benchmarks/consistency.py write
+    python benchmarks/consistency.py phantom blastocyst tuning [--results results] [--minutes 60]
+    python benchmarks/consistency_write.py
+    python benchmarks/consistency_pictures.py
 
-`run` needs results/resources/inception.pt, and for the blastocyst what `make example` leaves.
-`write` makes benchmarks/results/consistency.json and .csv from all rows there are.
+Needs results/resources/inception.pt, and for the blastocyst what `make example` leaves. The rows
+become benchmarks/results/consistency.json and .csv, and pictures in docs/pictures/.
 """
 
 from __future__ import annotations
@@ -104,6 +105,22 @@ REST = [
     *ways("alternate", 200, **CORRELATED),
     *ways("joint", 200),
 ]
+
+
+TUNING = [
+    *ways("alternate", 12, **CORRELATED),
+    *ways("alternate", 12),
+    *ways("alternate", 12, sigma_max=20.0, **CORRELATED),
+    *ways("alternate", 12, eta=0.7, **CORRELATED),
+    *ways("alternate", 12, noise_strength=0.5, noise_length=1.0),
+    *ways("alternate", 12, noise_strength=0.5, noise_length=4.0),
+    *ways("alternate", 12, noise_strength=0.3, noise_length=2.0),
+    *ways("joint", 10, order=2),
+    *ways("alternate", 12, noise_strength=0.8, noise_length=2.0),
+    *ways("alternate", 16, **CORRELATED),
+    *ways("joint", 6, order=2),
+]
+"""Tried on the patients beds.TUNING, which no table of modes shows."""
 
 
 class Bench:
@@ -225,6 +242,9 @@ def plan(names: Sequence[str]) -> Iterator[tuple[str, int, Way]]:
     if "phantom" in names:
         for factor in (4, 8, 2):
             yield from (("phantom", factor, way) for way in DECISIVE)
+    if "tuning" in names:
+        for way in TUNING:
+            yield from (("tuning", factor, way) for factor in (4, 8, 2))
     if "blastocyst" in names:
         yield from (("blastocyst", 4, way) for way in REDUCED)
     if "phantom" in names:
@@ -241,24 +261,19 @@ def run(names: Sequence[str], results: Path, minutes: float) -> None:
             print("time is up; run again to go on")
             return
         if name not in benches:
-            bed = beds.phantom() if name == "phantom" else beds.blastocyst(results)
-            benches[name] = Bench(bed, results / "resources/inception.pt")
+            benches[name] = Bench(beds.named(name, results), results / "resources/inception.pt")
         benches[name].row(way, factor)
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    runs = verbs.add_parser("run")
-    runs.add_argument("beds", nargs="+", choices=("phantom", "blastocyst"))
-    runs.add_argument("--results", type=Path, default=beds.REPOSITORY / "results")
-    runs.add_argument("--minutes", type=float, default=1e9)
-    verbs.add_parser("write")
+    parser.add_argument("beds", nargs="+", choices=("phantom", "blastocyst", "tuning"))
+    parser.add_argument("--results", type=Path, default=beds.REPOSITORY / "results")
+    parser.add_argument("--minutes", type=float, default=1e9)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    if given.verb == "run":
-        run(given.beds, given.results, given.minutes)
+    run(given.beds, given.results, given.minutes)
 
 
 if __name__ == "__main__":
