@@ -109,16 +109,14 @@ REST = [
 
 TUNING = [
     *ways("alternate", 12, **CORRELATED),
-    *ways("alternate", 12),
     *ways("alternate", 12, sigma_max=20.0, **CORRELATED),
-    *ways("alternate", 12, eta=0.7, **CORRELATED),
-    *ways("alternate", 12, noise_strength=0.5, noise_length=1.0),
-    *ways("alternate", 12, noise_strength=0.5, noise_length=4.0),
-    *ways("alternate", 12, noise_strength=0.3, noise_length=2.0),
-    *ways("joint", 10, order=2),
     *ways("alternate", 12, noise_strength=0.8, noise_length=2.0),
     *ways("alternate", 16, **CORRELATED),
-    *ways("joint", 6, order=2),
+    *ways("alternate", 12, noise_strength=0.5, noise_length=4.0),
+    *ways("alternate", 12, eta=0.7, **CORRELATED),
+    *ways("joint", 8, order=2),
+    *ways("alternate", 12, noise_strength=0.5, noise_length=1.0),
+    *ways("alternate", 12),
 ]
 """Tried on the patients beds.TUNING, which no table of modes shows."""
 
@@ -244,7 +242,7 @@ def plan(names: Sequence[str]) -> Iterator[tuple[str, int, Way]]:
             yield from (("phantom", factor, way) for way in DECISIVE)
     if "tuning" in names:
         for way in TUNING:
-            yield from (("tuning", factor, way) for factor in (4, 8, 2))
+            yield from (("tuning", factor, way) for factor in (4, 8))
     if "blastocyst" in names:
         yield from (("blastocyst", 4, way) for way in REDUCED)
     if "phantom" in names:
