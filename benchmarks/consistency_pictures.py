@@ -27,7 +27,8 @@ SHOWN = {
     "xz-200": "xz\n200",
     "average-200": "average\n200 + 200",
     "joint-12": "joint\n12 + 12",
-    "alternate-20": "alternate\n20",
+    "alternate-12": "alternate\n12",
+    "alternate-12-k0.5l2": "alternate\n12, k = 0.5\n(default)",
     "truth": "every plane\nimaged",
 }
 CURVES = {
@@ -59,7 +60,7 @@ def slices(bed: beds.Bed, factor: int, which: int, window: Window) -> plt.Figure
     z = factor * (beds.PLANES // 2 // factor) + factor // 2
     y = x = beds.SIDE // 2
     figure, axes = plt.subplots(
-        len(SHOWN), 3, figsize=(5.0, 1.52 * len(SHOWN) + 0.35), layout="constrained"
+        len(SHOWN), 3, figsize=(5.0, 1.4 * len(SHOWN) + 0.35), layout="constrained"
     )
     for row, (way, label) in zip(axes, SHOWN.items(), strict=True):
         voxels = volume(bed, way, factor, which)
@@ -69,11 +70,15 @@ def slices(bed: beds.Bed, factor: int, which: int, window: Window) -> plt.Figure
             cell.set_xticks([])
             cell.set_yticks([])
         for cell in row[1:]:
-            marks = range(beds.PLANES) if way == "truth" else range(0, beds.PLANES, factor)
-            cell.set_yticks(list(marks), [""] * len(marks))
+            marks = [] if way == "truth" else list(range(0, beds.PLANES, factor))
+            cell.set_yticks(marks, [""] * len(marks))
             cell.tick_params(axis="y", length=3, width=0.8, color="#d02020")
         row[0].set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center")
-    heads = (f"XY, not acquired\n(z = {z})", "XZ, marks:\nacquired planes", "YZ, marks:\nacquired")
+    heads = (
+        f"XY, not acquired\n(z = {z})",
+        "XZ, red marks:\nacquired planes",
+        "YZ, red marks:\nacquired planes",
+    )
     for cell, head in zip(axes[0], heads, strict=True):
         cell.set_title(head, fontsize=8)
     return figure
@@ -97,7 +102,9 @@ def curve() -> plt.Figure:
                     *zip(*points, strict=True), marker=marker, ms=4, color=colour, label=label
                 )
         for mode, style in (("linear", ":"), ("truth", "--")):
-            level = next(float(r["SliceFID"]) for r in here if r["mode"] == mode)
+            level = next((float(r["SliceFID"]) for r in here if r["mode"] == mode), None)
+            if level is None:
+                continue
             panel.axhline(level, ls=style, color="black", lw=0.8)
             name = "every plane imaged" if mode == "truth" else mode
             panel.text(400, level, name, fontsize=7, ha="right", va="bottom")
@@ -129,7 +136,7 @@ def main() -> None:
         bed = beds.named(name, results)
         there = [r for r in rows if r["bed"] == bed.name]
         window = beds.real_images(bed, lambda pictures: np.zeros((2, 1), np.float32)).window
-        for factor in sorted({int(r["factor"]) for r in there}):
+        for factor in sorted({int(r["factor"]) for r in there if r["way"] == "xz-200"}):
             save(slices(bed, factor, which, window), f"sampler-{bed.name}-{factor}x.png")
     save(curve(), "sampler-curve.png")
 

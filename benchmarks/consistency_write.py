@@ -25,7 +25,7 @@ from msdsr.diffusion.network import load_model
 from msdsr.evaluate.slices import PLANES
 
 OUT = beds.REPOSITORY / "benchmarks/results"
-AGAINST = {"phantom": "average-200", "blastocyst": "average-200", "tuning": "alternate-12"}
+AGAINST = {"phantom": "average-200", "blastocyst": "average-200", "tuning": "alternate-12-k0.5l2"}
 MODES = ("truth", "nearest", "linear", "cubic", "xz", "yz", "average", "joint", "alternate")
 DIGITS = 5
 

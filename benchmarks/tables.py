@@ -47,9 +47,9 @@ def way(row: Row) -> str:
     return name
 
 
-def against_average(row: Row) -> str:
-    """Return the difference of SliceFID from `average` at 200 + 200 with its interval (%)."""
-    if not row["relative"]:
+def difference(row: Row) -> str:
+    """Return how far SliceFID is from that of the way a table compares with, and how sure (%)."""
+    if not row["relative"] or float(row["low"]) == float(row["high"]):
         return "–"
     middle, low, high = (100 * float(row[k]) for k in ("relative", "low", "high"))
     return f"{middle:+.0f} % ({low:+.0f} … {high:+.0f})"
@@ -60,11 +60,15 @@ def triple(row: Row, name: str, digits: int) -> str:
     return " / ".join(f"{float(row[f'{name} {axis}']):.{digits}f}" for axis in "zyx")
 
 
+AGAINST = {
+    "phantom": "against average 200+200 (95 %)",
+    "tuning": "against the default (95 %)",
+}
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "way": way,
     "NFE": lambda r: r["evaluations"] if r["evaluations"] != "0" else "–",
     "SliceFID": lambda r: number(1)(r["SliceFID"]),
-    "against average 200+200 (95 %)": against_average,
+    AGAINST["phantom"]: difference,
     "XY": lambda r: number(1)(r["FID XY"]),
     "XZ": lambda r: number(1)(r["FID XZ"]),
     "YZ": lambda r: number(1)(r["FID YZ"]),
@@ -86,7 +90,8 @@ def markdown(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -
 def consistency(bed: str, factor: str) -> str:
     """Return the table of one bed and factor, in the order of the file."""
     rows = [r for r in read("consistency.csv") if (r["bed"], r["factor"]) == (bed, factor)]
-    return markdown(rows, COLUMNS)
+    head = AGAINST.get(bed, AGAINST["phantom"])
+    return markdown(rows, {head if show is difference else k: show for k, show in COLUMNS.items()})
 
 
 def gaussian() -> str:

@@ -156,8 +156,8 @@ def test_a_checked_configuration_survives_being_dumped():
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"order": 2, "mode": "alternate"}, "choose order 1 or another mode"),
-        ({"order": 2, "eta": 0.5}, "needs `eta` 0 or 1, not 0.5"),
+        ({"order": 2}, "choose order 1 or another mode"),
+        ({"order": 2, "eta": 0.5, "mode": "joint"}, "needs `eta` 0 or 1, not 0.5"),
         ({"order": 3}, "order"),
     ],
 )
