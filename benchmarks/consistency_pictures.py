@@ -12,7 +12,7 @@ from typing import Any
 import beds
 import matplotlib as mpl
 import numpy as np
-import tables
+import sampler_page
 from consistency import CACHE, INTERPOLATIONS
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def slices(bed: beds.Bed, factor: int, which: int, window: Window) -> plt.Figure
 
 def curve() -> plt.Figure:
     """Draw SliceFID over evaluations a voxel, one panel a factor."""
-    rows = [r for r in tables.read("consistency.csv") if r["bed"] == "phantom"]
+    rows = [r for r in sampler_page.read("consistency.csv") if r["bed"] == "phantom"]
     factors = sorted({r["factor"] for r in rows})
     figure, panels = plt.subplots(1, len(factors), figsize=(8.4, 3.0), layout="constrained")
     for panel, factor in zip(np.atleast_1d(panels), factors, strict=True):
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=beds.REPOSITORY / "results")
     results: Path = parser.parse_args().results
     mpl.use("Agg")
-    rows = tables.read("consistency.csv")
+    rows = sampler_page.read("consistency.csv")
     for name, which in (("phantom", 0), ("blastocyst", 1)):
         bed = beds.named(name, results)
         there = [r for r in rows if r["bed"] == bed.name]

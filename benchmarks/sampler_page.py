@@ -1,6 +1,6 @@
 """The tables of docs/explanation/sampler.md, made from benchmarks/results/*.csv and nothing else.
 
-    python benchmarks/tables.py
+    python benchmarks/sampler_page.py
 
 puts each table between its markers, `<!-- table NAME -->` and `<!-- end -->`. A test compares.
 """
