@@ -11,7 +11,7 @@ from ome_zarr_models.v05 import Image
 from msdsr.config import SuperresolveConfig
 from msdsr.errors import UserError
 from msdsr.manifest import Manifest, read_manifest, write_manifest
-from msdsr.superresolve import calibrate, superresolve
+from msdsr.superresolve import Part, calibrate, superresolve, superresolve_part
 from msdsr.superresolve.blurred import Blurred
 from msdsr.superresolve.calibration import Held
 from msdsr.superresolve.diffused import Diffused
@@ -23,6 +23,8 @@ from msdsr.volume import Region, open_volume, read_spec
 from msdsr.volume.blur import gaussian3
 from msdsr.volume.interpolate import interpolate
 from msdsr.volume.labels import read_label
+
+from .conftest import bytes_of
 
 FAST = SuperresolveConfig(
     precision="float32", mode="alternate", steps=2, stride=12, batch=16, samples=3, calibrate=16
@@ -263,4 +265,20 @@ def test_killed_between_samples_a_block_goes_on_with_the_next(
         np.testing.assert_array_equal(
             open_volume(cut.with_name(f"cut{suffix}.ome.zarr")).values,
             open_volume(whole.with_name(f"whole{suffix}.ome.zarr")).values,
+        )
+
+
+def test_parts_make_both_stores_as_one_job_does(tmp_path, wide_slide, make_model):
+    path, settings = wide_slide
+    settings = settings.model_copy(update={"samples": 2, "blur": "gaussian3"})
+    model = make_model()
+    whole, _ = run(path, tmp_path, "whole", model=model, settings=settings)
+    out, work = tmp_path / "results/parts.ome.zarr", tmp_path / "work/parts"
+    call = {"method": "msdsr", "factor": 2, "model": model, "device": "cpu", "settings": settings}
+    for part in ("2/2", "1/2"):
+        superresolve_part(path, out, work, Part.parse(part), **call)
+    superresolve(path, out, work, finish=True, **call)
+    for suffix in ("", "_std"):
+        assert bytes_of(out.with_name(f"parts{suffix}.ome.zarr")) == bytes_of(
+            whole.with_name(f"whole{suffix}.ome.zarr")
         )

@@ -3,12 +3,16 @@
 import json
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
-from msdsr.config import PhantomConfig
+from msdsr.config import ModelConfig, PhantomConfig
+from msdsr.diffusion.network import Model, build_network, save_model
+from msdsr.diffusion.transform import ChannelStatistics, build_transform
 from msdsr.phantom import sheet_rows
 from msdsr.sheet import write_sheet
+from msdsr.volume.labels import read_label
 
 PHANTOM = {
     "train_patients": 1,
@@ -18,21 +22,29 @@ PHANTOM = {
     "planes": 6,
     "images_2d": 1,
 }
+NETWORK = {
+    "image_size": 16,
+    "block_out_channels": [8, 16],
+    "attention_levels": [False, False],
+    "attention_head_dim": 8,
+    "norm_num_groups": 4,
+}
+UNETS = ("ms_unet", "e2e_unet")
 CONFIG = {
     "cohorts": {
-        "tiny": {"sheet": "config/cohorts/tiny.tsv", "source": "phantom", "model": "smallest"}
+        "tiny": {
+            "sheet": "config/cohorts/tiny.tsv",
+            "source": "phantom",
+            "model": "smallest",
+            "baseline_models": {kind: f"random-{kind}" for kind in UNETS},
+        }
     },
     "models": {
+        **{f"random-{kind}": {"kind": kind, "path": f"released models/{kind}"} for kind in UNETS},
         "smallest": {
             "preset": "tiny",
             "cohorts": ["tiny"],
-            "network": {
-                "image_size": 16,
-                "block_out_channels": [8, 16],
-                "attention_levels": [False, False],
-                "attention_head_dim": 8,
-                "norm_num_groups": 4,
-            },
+            "network": NETWORK,
             "optimiser": {
                 "images": 64,
                 "batch": 16,
@@ -40,13 +52,21 @@ CONFIG = {
                 "validate_every": 32,
                 "restored_crops": 4,
             },
-        }
+        },
     },
     "phantom": PHANTOM,
     "patch": {"size": 32},
     "trainset": {"size": 32, "min_side": 16},
-    "superresolve": {"factors": [2], "steps": 2, "stride": 12},
+    "superresolve": {
+        "factors": ["auto"],
+        "methods": ["msdsr", *UNETS],
+        "steps": 2,
+        "stride": 12,
+        "samples": 2,
+        "calibrate": 24,
+    },
     "evaluate": {
+        "baselines": ["nearest", "linear", "cubic"],
         "crop": 8,
         "max_images": 12,
         "max_reference_images": 20,
@@ -67,11 +87,23 @@ class StandIn(torch.nn.Module):
         return torch.relu(torch.nn.functional.conv2d(x, self.weight, stride=23)).mean((2, 3))
 
 
+def release_unet(folder, kind):
+    """Save a model of random weights: what comes out of it means nothing."""
+    config = ModelConfig.model_validate(
+        {"kind": kind, "preset": "tiny", "cohorts": ["x"], "network": NETWORK}
+    )
+    statistics = [ChannelStatistics(12000.0, 4000.0, 100.0, 40000.0)] * 2
+    transform = build_transform(("CH2", "CH3"), statistics, config.objective)
+    save_model(folder, Model(build_network(config, 2), transform, config.objective, kind=kind))
+
+
 @pytest.mark.slow
 def test_a_phantom_comes_out_as_a_report(project):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
         torch.jit.script(StandIn()).save(str(project.folder / "stand-in network.pt"))
+    for kind in UNETS:
+        release_unet(project.folder / "released models" / kind, kind)
     rows = sheet_rows(PhantomConfig(**PHANTOM), "tiny")
     write_sheet(project.folder / "config/cohorts/tiny.tsv", rows)
     project.config(CONFIG)
@@ -80,11 +112,18 @@ def test_a_phantom_comes_out_as_a_report(project):
 
     results = project.folder / "results"
     page = (results / "tiny/report/index.html").read_text()
-    for method in ("nearest", "linear", "msdsr"):
+    for method in ("nearest", "linear", "cubic", "msdsr", *UNETS):
         assert method in page
-    for stage in ("raw", "patches", "denoised", "msdsr_2x", "metrics_2x"):
-        for manifest in results.glob(f"tiny/slides/P03-S1/{stage}.json"):
-            assert json.loads(manifest.read_text())["algorithm"] >= 1
+    slide = results / "tiny/slides/P03-S1"
+    for stage in (
+        "raw", "patches", "denoised", "msdsr_2x", "msdsr_2x_std", "msdsr_2x_calibration",
+        "ms_unet_2x", "e2e_unet_2x", "metrics_2x",
+    ):  # fmt: skip
+        assert json.loads((slide / f"{stage}.json").read_text())["algorithm"] >= 1
+    spread = json.loads((slide / "msdsr_2x_std.json").read_text())
+    calibrated = json.loads((slide / "msdsr_2x_calibration.json").read_text())
+    assert spread["counts"]["scales"] == calibrated["counts"]["scales"]
+    assert set(np.unique(read_label(slide / "msdsr_2x.ome.zarr", "origin"))) >= {1, 2}
     assert (results / "models/smallest/model/metrics.jsonl").stat().st_size > 0
     again = project.run()
     assert "Nothing to be done" in again, again
