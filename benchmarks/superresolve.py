@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from msdsr.config import ModelConfig
+from msdsr.config import ModelConfig, SuperresolveConfig
 from msdsr.diffusion.denoiser import NetworkDenoiser
 from msdsr.diffusion.inference import Precision
 from msdsr.diffusion.network import Model, build_network, load_model
@@ -37,6 +37,7 @@ from msdsr.volume import Region
 RESULT = beds.REPOSITORY / "benchmarks/results/superresolve.json"
 SLIDE, PLANES, FACTOR, CHANNELS = 1000, 20, 2, 2
 FEW: tuple[Mode, int] = ("alternate", 20)
+DEFAULT = SuperresolveConfig()
 TILE, STRIDE = 48, 40
 ROUNDS = 3
 TODAY = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -191,6 +192,7 @@ def against_the_paper(model: Model, block: Block, batch: int, steps: int) -> dic
         "paper, XZ and YZ with 200 steps each, whole cubes": paper,
         "average, 200 steps": slide_tiles(model, "average", 200),
         f"{FEW[0]}, {FEW[1]} steps": slide_tiles(model, *FEW),
+        f"{DEFAULT.mode}, {DEFAULT.steps} steps": slide_tiles(model, DEFAULT.mode, DEFAULT.steps),
     }
     seconds = {name: statistics.median(found) for name, found in rates.items()}
     record: dict[str, Any] = {
