@@ -197,7 +197,7 @@ class Viewer:
 
     def wait(self, expression):
         """Wait until an expression holds; the page's own policy forbids Playwright's waiting."""
-        for _ in range(400):
+        for _ in range(2400):
             if self.page.evaluate(expression):
                 return
             self.page.wait_for_timeout(25)
@@ -280,7 +280,7 @@ def viewer(context_of, plain_page):
 
     def make(**settings):
         page = context_of(offline=True, **settings).new_page() if settings else plain_page
-        page.set_default_timeout(15000)
+        page.set_default_timeout(60000)
         page.goto("about:blank")
         made.append(Viewer(page))
         return made[-1]
