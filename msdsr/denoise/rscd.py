@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -244,9 +244,7 @@ def denoise_volume(source: Path, target: Path, job: Work, rscd: Rscd) -> dict[st
             f"the model's, {','.join(rscd.prior.channels)}",
             "name them alike in the sample sheet, or use models of these channels",
         )
-    made = VolumeSpec(
-        spec.shape, spec.dtype, spec.voxel, spec.channels, spec.name, _provenance(spec, rscd)
-    )
+    made = replace(spec, provenance=_provenance(spec, rscd))
     writer = create_store(target, made, resume=True)
     volume, done = open_volume(source), job.done()
     left = [region for region in writer.grid if region.key not in done]

@@ -12,7 +12,8 @@ from msdsr.diffusion.network import Model, build_network, save_model
 from msdsr.diffusion.transform import ChannelStatistics, standardised_transform
 from msdsr.errors import UserError
 from msdsr.manifest import Manifest, read_manifest, write_manifest
-from msdsr.volume import Region, VoxelSize, Work, open_volume, write_volume
+from msdsr.volume import Region, VoxelSize, Work, open_volume, read_spec, write_volume
+from msdsr.volume.store import IMAGES_2D
 
 SETTINGS = DenoiseConfig(mode="rscd", prior="p", calibrator="c", batch=3)
 SIZE = 16
@@ -174,6 +175,22 @@ def test_strangers_are_refused(tmp_path, raw, folders):
     with pytest.raises(UserError, match="channels CH3,CH2"):
         denoise(wrong, tmp_path / "o", tmp_path / "w", settings=SETTINGS, **folders)
     assert not (tmp_path / "o").exists()
+
+
+def test_a_list_of_2d_images_stays_one(tmp_path, raw, folders, told):
+    told(3.0)
+    images = tmp_path / "list.ome.zarr"
+    write_volume(
+        images,
+        open_volume(raw).values,
+        VoxelSize(1, 0.5, 0.5),
+        ("CH2", "CH3"),
+        provenance={"kind": IMAGES_2D},
+    )
+    write_manifest(images, Manifest(stage="ingest", algorithm=1))
+    out = tmp_path / "d" / "denoised.ome.zarr"
+    denoise(images, out, tmp_path / "work", settings=SETTINGS, **folders)
+    assert not read_spec(out).stacked
 
 
 def test_a_shard_done_before_is_not_done_again(tmp_path, raw, told):
