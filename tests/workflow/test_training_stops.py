@@ -116,6 +116,8 @@ def test_sigterm_to_the_whole_job_leaves_a_saved_training(lab):
             assert process.poll() is None, process.stdout.read()
             assert time.monotonic() < deadline
             time.sleep(0.1)
+        # A shell would die of it at once, and Snakemake with it, before a long save is done.
+        assert not [one for one in job.children(recursive=True) if one.name() in ("bash", "sh")]
         for one in [job, *job.children(recursive=True)]:
             one.terminate()
         said, _ = process.communicate(timeout=120)
