@@ -38,7 +38,7 @@ COPIES = 9
 """Float32 volumes of a block that are there at the same moment, at most."""
 
 HALO = 1.0
-"""What a block has around it, in tiles: see benchmarks/results/seams.json."""
+"""What a block has around it, in tiles; benchmarks/seams.py compares widths."""
 
 
 def noise_strength(settings: SuperresolveConfig) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import torch
+
 from msdsr.errors import UserError
 from msdsr.superresolve.filler import Filler
 from msdsr.superresolve.outputs import Outputs
@@ -77,7 +79,15 @@ def _restore_block(
     watch: Watch,
 ) -> None:
     began = time.monotonic()
-    outputs.fill(region, filler, watch)
+    try:
+        outputs.fill(region, filler, watch)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"{place.path}, block {region.key}",
+            f"does not fit the memory of {watch.device}",
+            "a smaller block, or fewer tiles at a time",
+            "set `superresolve.block` or `superresolve.batch`",
+        ) from None
     peaks = Peaks.of_this_process(watch.device)
     place.record(
         region.key,

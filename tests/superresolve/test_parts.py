@@ -8,10 +8,12 @@ import threading
 import time
 
 import pytest
+import torch
 
+from msdsr.cli import app
 from msdsr.errors import Stopped, UserError
 from msdsr.manifest import read_manifest
-from msdsr.superresolve import Part, superresolve, superresolve_part, workers
+from msdsr.superresolve import Part, blocks, superresolve, superresolve_part, workers
 from msdsr.superresolve.blocks import fitting_side
 from msdsr.volume import Region, ShardGrid
 
@@ -152,8 +154,6 @@ def test_blocks_shrink_until_they_fit():
 
 
 def test_automatic_blocks_are_chosen_once(call, wide_slide, monkeypatch, tmp_path):
-    from msdsr.superresolve import blocks
-
     settings = wide_slide[1].model_copy(update={"block": "auto"})
     with monkeypatch.context() as small:
         small.setattr(blocks, "HOST_BYTES", 1)
@@ -226,3 +226,42 @@ def test_a_request_survives_its_journey(wide_slide, tmp_path):
     path, settings = wide_slide
     request = workers.Request(path, "msdsr", 3, settings, tmp_path, 7)
     assert workers.Request.from_json(json.loads(json.dumps(request.to_json()))) == request
+
+
+def test_the_command_line_restores_parts_and_joins_them(arguments, capsys):
+    call = arguments("cli")
+    command = [
+        "superresolve", str(call["volume"]), str(call["out"]), "--factor", "2", "--work",
+        str(call["work"]), "--model", str(call["model"]), "--device", "cpu", "--settings",
+        call["settings"].model_dump_json(),
+    ]  # fmt: skip
+
+    def run(*more):
+        return app([*command, *more], standalone_mode=False)
+
+    run("--part", "1/2")
+    run("--part", "2-of-2")
+    assert capsys.readouterr().out.splitlines() == [
+        "superresolve: part 1-of-2, 3 of 6 blocks", "superresolve: part 2-of-2, 3 of 6 blocks",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="--finish: given with --part"):
+        run("--part", "1/2", "--finish")
+    run("--finish")
+    assert call["out"].exists()
+
+
+def test_a_block_that_does_not_fit_is_told_in_one_line(call, monkeypatch):
+    from msdsr.superresolve.diffused import Diffused
+
+    def full(self, *inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Diffused, "restore", full)
+    with pytest.raises(UserError, match=r"does not fit the memory of cpu; .*superresolve.block"):
+        call("full")
+
+
+def test_a_gpu_s_free_memory_bounds_a_block(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (60 * 10**9, 80 * 10**9))
+    assert blocks.memory_budget(torch.device("cuda")) == 30 * 10**9
+    assert blocks.memory_budget(torch.device("cpu")) == 2 * 10**9

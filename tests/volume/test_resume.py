@@ -8,7 +8,8 @@ import pytest
 
 from msdsr.errors import UserError
 from msdsr.manifest import Manifest, manifest_path, read_manifest
-from msdsr.volume import Work
+from msdsr.volume import Helper, Work
+from msdsr.volume.ledger import Ledger
 
 
 def test_ledger_goes_on_after_a_kill(tmp_path):
@@ -130,3 +131,69 @@ def test_plan_is_readable(tmp_path):
     with Work(tmp_path / "work", {"model": "abc"}) as work:
         record = json.loads((work.path / "plan.json").read_text())
     assert record["plan"] == {"model": "abc"}
+
+
+def test_parts_work_side_by_side_and_are_joined(tmp_path):
+    with Work(tmp_path / "work", {}, "1-of-2") as one, Work(tmp_path / "work", {}, "2-of-2") as two:
+        one.record("a")
+        two.record("b")
+        assert set(one.done()) == set(two.done()) == {"a", "b"}
+        with pytest.raises(ValueError, match="publishes nothing"):
+            one.publish({})
+        with pytest.raises(UserError, match="part 1-of-2: another process"):
+            Work(tmp_path / "work", {}, "1-of-2").__enter__()
+        with pytest.raises(UserError, match="another process"), Work(tmp_path / "work", {}):
+            pass
+        with pytest.raises(UserError, match="another process"), Work(tmp_path / "work", {"new": 1}):
+            pass
+    with Work(tmp_path / "work", {}) as whole:
+        assert set(whole.done()) == {"a", "b"}
+        with (
+            pytest.raises(UserError, match="another process"),
+            Work(tmp_path / "work", {}, "1-of-2"),
+        ):
+            pass
+
+
+def test_a_part_under_another_plan_sets_old_work_aside(tmp_path):
+    with Work(tmp_path / "work", {"a": 1}, "1-of-2") as old:
+        old.record("s1")
+    with Work(tmp_path / "work", {"a": 2}, "2-of-2") as new:
+        assert new.done() == {}
+    assert (tmp_path / "work.stale" / "ledger.part-1-of-2.jsonl").exists()
+
+
+def test_a_claim_is_one_process_s_until_it_ends(tmp_path):
+    with Work(tmp_path / "work", {}) as work, work.claim("b1") as claim:
+        assert claim.acquire()
+        assert not Helper(work.path, "worker-1").claim("b1").acquire()
+        claim.release()
+        with Helper(work.path, "worker-1").claim("b1") as other:
+            assert other.acquire()
+
+
+def test_a_publication_cut_short_speaks_for_all_ledgers(tmp_path, monkeypatch):
+    """What parts recorded must not outlive the store that it speaks of."""
+    from msdsr.volume import resume
+
+    with Work(tmp_path / "work", {}, "1-of-1") as part:
+        part.record("s1")
+    with Work(tmp_path / "work", {}) as work:
+        (work.path / "a").write_text("a")
+        monkeypatch.setattr(resume.shutil, "rmtree", lambda path: None)  # killed before it
+        work.publish({work.path / "a": tmp_path / "a"})
+    monkeypatch.undo()
+    assert [file.name for file in (tmp_path / "work").glob("ledger*")] == ["ledger.jsonl"]
+    (tmp_path / "a").unlink()  # as Snakemake does before it runs a job again
+    with Work(tmp_path / "work", {}) as work:
+        assert work.done() == {}
+
+
+def test_a_torn_ledger_line_is_left_out_and_cut_off(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append("a")
+    with ledger.path.open("a") as handle:
+        handle.write('{"key": "b", "n"')
+    assert Ledger(ledger.path).read() == [("a", {})]
+    Ledger(ledger.path).append("c", n=1)
+    assert Ledger(ledger.path).read() == [("a", {}), ("c", {"n": 1})]
