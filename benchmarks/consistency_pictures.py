@@ -55,14 +55,22 @@ def volume(bed: beds.Bed, way: str, factor: int, which: int) -> NDArray[Any]:
         return found
 
 
+def _is_there(bed: beds.Bed, way: str, factor: int) -> bool:
+    if way == "truth" or way in INTERPOLATIONS:
+        return True
+    parts = [way.replace("average", p) for p in ("xz", "yz")] if way.startswith("av") else [way]
+    return all((CACHE / bed.name / "volumes" / f"{factor}x-{p}.npz").exists() for p in parts)
+
+
 def slices(bed: beds.Bed, factor: int, which: int, window: Window) -> plt.Figure:
     """Draw XY, XZ and YZ slices of one specimen, one row a way."""
+    shown = {way: label for way, label in SHOWN.items() if _is_there(bed, way, factor)}
     z = factor * (beds.PLANES // 2 // factor) + factor // 2
     y = x = beds.SIDE // 2
     figure, axes = plt.subplots(
-        len(SHOWN), 3, figsize=(5.0, 1.4 * len(SHOWN) + 0.35), layout="constrained"
+        len(shown), 3, figsize=(5.0, 1.4 * len(shown) + 0.35), layout="constrained"
     )
-    for row, (way, label) in zip(axes, SHOWN.items(), strict=True):
+    for row, (way, label) in zip(axes, shown.items(), strict=True):
         voxels = volume(bed, way, factor, which)
         rgb = to_rgb8(voxels, bed.channels, window)
         for cell, picture in zip(row, (rgb[:, z], rgb[:, :, y], rgb[:, :, :, x]), strict=True):
@@ -113,7 +121,7 @@ def curve() -> plt.Figure:
         panel.set_xlabel("evaluations a voxel", fontsize=8)
         panel.tick_params(labelsize=7)
     np.atleast_1d(panels)[0].set_ylabel("SliceFID", fontsize=8)
-    np.atleast_1d(panels)[-1].legend(fontsize=7, frameon=False)
+    np.atleast_1d(panels)[0].legend(fontsize=7, frameon=False, loc=(0.4, 0.6))
     return figure
 
 
@@ -136,7 +144,7 @@ def main() -> None:
         bed = beds.named(name, results)
         there = [r for r in rows if r["bed"] == bed.name]
         window = beds.real_images(bed, lambda pictures: np.zeros((2, 1), np.float32)).window
-        for factor in sorted({int(r["factor"]) for r in there if r["way"] == "xz-200"}):
+        for factor in sorted({int(r["factor"]) for r in there}):
             save(slices(bed, factor, which, window), f"sampler-{bed.name}-{factor}x.png")
     save(curve(), "sampler-curve.png")
 
