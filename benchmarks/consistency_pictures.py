@@ -27,8 +27,8 @@ SHOWN = {
     "xz-200": "xz\n200",
     "average-200": "average\n200 + 200",
     "joint-12": "joint\n12 + 12",
-    "alternate-12": "alternate\n12",
-    "alternate-12-k0.5l2": "alternate\n12, k = 0.5\n(default)",
+    "alternate-20": "alternate\n20\n(default)",
+    "alternate-12-k0.5l2": "alternate\n12, k = 0.5",
     "truth": "every plane\nimaged",
 }
 CURVES = {

@@ -26,7 +26,7 @@ from msdsr.evaluate.slices import PLANES
 
 OUT = beds.REPOSITORY / "benchmarks/results"
 AGAINST = {"phantom": "average-200", "blastocyst": "average-200", "tuning": "alternate-12-k0.5l2"}
-DEFAULT = "alternate-12-k0.5l2"
+DEFAULT = "alternate-20"
 MODES = ("truth", "nearest", "linear", "cubic", "xz", "yz", "average", "joint", "alternate")
 DIGITS = 5
 

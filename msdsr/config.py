@@ -353,7 +353,7 @@ class SuperresolveConfig(Section):
         "published inference (`published`: with `steps: 200`, t = 996, 991, …, 1), or all trained "
         "steps (`ddpm`: Algorithm 1; `steps` is not looked at).",
     )
-    steps: Count = Field(default=12, description="Denoising steps (network evaluations a slice).")
+    steps: Count = Field(default=20, description="Denoising steps (network evaluations a slice).")
     order: Literal[1, 2] = Field(
         default=1,
         description="Order of the sampler: 1 (DDPM, DDIM) or 2 (the multistep DPM-Solver++ and its "
@@ -362,11 +362,10 @@ class SuperresolveConfig(Section):
     eta: Fraction = Field(
         default=1.0, description="Noise put back in each step: 1 ancestral (DDPM), 0 none (DDIM)."
     )
-    noise_strength: Fraction | Literal["auto"] = Field(
-        default="auto",
+    noise_strength: Fraction = Field(
+        default=0.0,
         description="Part of the noise's variance that is correlated across the slices that come "
-        "next (`alternate`, `xz`, `yz`, `average`); 0: white noise. `auto`: 0.5 in `alternate`, 0 "
-        "in every other mode.",
+        "next (`alternate`, `xz`, `yz`, `average`); 0: white noise.",
     )
     noise_length: Positive = Field(
         default=2.0, description="σ of that correlation across the slices (voxels)."

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from msdsr.config import SuperresolveConfig
 from msdsr.diffusion.denoiser import Denoiser, NetworkDenoiser, noise_levels
 from msdsr.diffusion.inference import choose_batch, choose_precision
 from msdsr.diffusion.network import Model
@@ -31,21 +30,11 @@ from msdsr.superresolve.voxels import read_acquired, to_dtype
 from msdsr.superresolve.watch import Watch
 from msdsr.volume import Region, acquired_rows
 
-CORRELATED = 0.5
-"""Of the noise in `alternate`; docs/explanation/sampler.md says how it was chosen."""
-
 COPIES = 9
 """Float32 volumes of a block that are there at the same moment, at most."""
 
 HALO = 1.0
 """What a block has around it, in tiles; benchmarks/seams.py compares widths."""
-
-
-def noise_strength(settings: SuperresolveConfig) -> float:
-    """Return which part of the noise is correlated across slices; `auto` goes by the mode."""
-    if settings.noise_strength != "auto":
-        return settings.noise_strength
-    return CORRELATED if settings.mode == "alternate" else 0.0
 
 
 class Diffused:
@@ -81,7 +70,7 @@ class Diffused:
             settings.eta,
             self.task.seed,
             settings.noise_length,
-            noise_strength(settings),
+            settings.noise_strength,
             settings.order,
         )
         return settings.mode, walk

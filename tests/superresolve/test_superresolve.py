@@ -5,7 +5,6 @@ from msdsr.config import SuperresolveConfig
 from msdsr.errors import UserError
 from msdsr.manifest import read_manifest
 from msdsr.superresolve import superresolve
-from msdsr.superresolve.diffused import noise_strength
 from msdsr.superresolve.voxels import to_dtype
 from msdsr.volume import acquired_rows, open_volume
 from msdsr.volume.interpolate import interpolate
@@ -196,15 +195,3 @@ def test_samplers_by_configuration(tmp_path, make_slide, make_model, sampler):
     assert len(np.unique(volume.values[:, 1::2])) > 100
     settled = manifest.settings["precision"]
     assert settled == sampler.get("precision", settled) != "auto"
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({}, 0.5), ({"noise_strength": 0.2}, 0.2), ({"noise_strength": 0.0}, 0.0),
-        ({"mode": "average"}, 0.0), ({"mode": "xz"}, 0.0),
-        ({"mode": "xz", "noise_strength": 0.9}, 0.9),
-    ],
-)  # fmt: skip
-def test_only_slices_that_take_turns_have_correlated_noise_unasked(given, expected):
-    assert noise_strength(SuperresolveConfig.model_validate(given)) == expected
