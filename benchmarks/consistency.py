@@ -90,7 +90,17 @@ DECISIVE = [
     *ways("xz", 200),
     *ways("alternate", 8, **CORRELATED),
 ]
-REDUCED = DECISIVE[: DECISIVE.index(Way("average", 20))]
+REDUCED = [
+    *BASELINES,
+    *ways("average", 200),
+    *ways("alternate", 12, 20, **CORRELATED),
+    *ways("alternate", 12, 20),
+    *ways("joint", 12),
+    *ways("average", 12),
+    *ways("alternate", 8, **CORRELATED),
+    *ways("xz", 200),
+    *ways("alternate", 60),
+]
 REST = [
     *ways("alternate", 4),
     *ways("joint", 4),

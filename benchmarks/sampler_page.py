@@ -131,7 +131,7 @@ def table(name: str) -> str:
 
 def filled(page: str) -> str:
     """Return the page with each table made anew."""
-    return MARKER.sub(lambda m: m.group(1) + table(m.group("name")) + m.group(3), page)
+    return MARKER.sub(lambda m: f"{m.group(1)}\n{table(m.group('name'))}\n{m.group(3)}", page)
 
 
 if __name__ == "__main__":
