@@ -219,6 +219,8 @@ class Work:
         missing = [str(source) for source in products if not source.exists()]
         if missing:
             raise FileNotFoundError(f"to be published, but never made: {', '.join(missing)}")
+        for source in products:
+            _sweep(source)
         self._join_ledgers()
         pairs = [[str(source), str(target)] for source, target in products.items()]
         self.record(PUBLISHING, products=pairs)
@@ -241,6 +243,12 @@ class Work:
             published.append(timed)
         self.publish(pairs)
         return published
+
+
+def _sweep(product: Path) -> None:
+    """Remove what killed writes left in a store: zarr writes to ``….partial`` and renames it."""
+    for left in product.rglob("*.partial"):
+        left.unlink()
 
 
 class Helper:

@@ -68,6 +68,16 @@ def test_publish_is_the_last_thing_and_leaves_nothing(tmp_path):
     assert not (tmp_path / "work").exists()
 
 
+def test_what_a_killed_write_left_in_a_store_is_not_published(tmp_path):
+    with Work(tmp_path / "work", {}) as work:
+        chunks = work.path / "a.zarr" / "c"
+        chunks.mkdir(parents=True)
+        (chunks / "0").write_bytes(b"chunk")
+        (chunks / "0.5f3c.partial").write_bytes(b"chu")
+        work.publish({work.path / "a.zarr": tmp_path / "a.zarr"})
+    assert [p.name for p in (tmp_path / "a.zarr").rglob("*") if p.is_file()] == ["0"]
+
+
 def test_nothing_is_published_when_a_part_is_missing(tmp_path):
     with Work(tmp_path / "work", {}) as work:
         (work.path / "a").write_text("a")
