@@ -176,8 +176,12 @@ def superresolve(
         str, typer.Option(help="Planes become this much denser: 2 to 8, or auto (z over xy).")
     ],
     work: Work,
-    method: Annotated[str, typer.Option(help="msdsr, nearest, linear or cubic.")] = "msdsr",
-    model: Annotated[Path | None, typer.Option(help="Folder of the model (msdsr).")] = None,
+    method: Annotated[
+        str, typer.Option(help="msdsr, ms_unet, e2e_unet, nearest, linear or cubic.")
+    ] = "msdsr",
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of the model, of the method's kind.")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     gpus: Annotated[int, typer.Option(min=0, help="GPUs of this machine to work on.")] = 0,
