@@ -254,10 +254,12 @@ def plan(names: Sequence[str]) -> Iterator[tuple[str, int, Way]]:
         for way in TUNING:
             yield from (("tuning", factor, way) for factor in (4, 8))
     if "blastocyst" in names:
-        yield from (("blastocyst", 4, way) for way in REDUCED)
-    if "phantom" in names:
-        for way in REST:
-            yield from (("phantom", factor, way) for factor in (4, 8, 2))
+        for factor in (4, 8, 2):
+            yield from (("blastocyst", factor, way) for way in REDUCED)
+    for bed in ("phantom", "blastocyst"):
+        if bed in names:
+            for way in REST:
+                yield from ((bed, factor, way) for factor in (4, 8, 2))
 
 
 def run(names: Sequence[str], results: Path, minutes: float) -> None:

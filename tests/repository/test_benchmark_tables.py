@@ -34,7 +34,14 @@ def test_a_changed_figure_would_show(tables):
 def test_the_default_is_a_measured_way(tables):
     settings = SuperresolveConfig()
     wanted = (settings.mode, settings.steps, settings.noise_strength, settings.noise_length)
-    for bed, factor in (("phantom", "2"), ("phantom", "4"), ("phantom", "8"), ("blastocyst", "4")):
+    for bed, factor in (
+        ("phantom", "2"),
+        ("phantom", "4"),
+        ("phantom", "8"),
+        ("blastocyst", "2"),
+        ("blastocyst", "4"),
+        ("blastocyst", "8"),
+    ):
         ways = {
             (r["mode"], int(r["steps"]), float(r["noise_strength"]), float(r["noise_length"]))
             for r in tables.read("consistency.csv")
