@@ -24,3 +24,23 @@ def choose_device(name: str) -> torch.device:
             "device", "cuda, but no GPU can be seen", "a GPU", "ask for one, or use --device cpu"
         )
     return torch.device(name)
+
+
+def process_count(device: torch.device, gpus: int) -> int:
+    """Return how many processes share the work: one a GPU asked for, at least one.
+
+    On a CPU, as many as are asked for.
+
+    Raises
+    ------
+    UserError
+        When more GPUs are asked for than can be seen.
+    """
+    if device.type == "cuda" and gpus > torch.cuda.device_count():
+        raise UserError(
+            "--gpus",
+            f"{gpus}, but {torch.cuda.device_count()} can be seen",
+            "no more than there are",
+            "ask the cluster for more, or work on fewer",
+        )
+    return max(1, gpus)

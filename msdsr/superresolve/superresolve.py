@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from msdsr.config import SuperresolveConfig
-from msdsr.diffusion.device import choose_device
+from msdsr.diffusion.device import choose_device, process_count
 from msdsr.errors import UserError
 from msdsr.manifest import Manifest
 from msdsr.progress import progress
@@ -22,7 +22,7 @@ from msdsr.superresolve.request import Prepared, Request
 from msdsr.superresolve.run import restore_blocks
 from msdsr.superresolve.saved import SavedSteps
 from msdsr.superresolve.watch import Display, Peaks, Stop, Watch
-from msdsr.superresolve.workers import restore_with_workers, worker_count
+from msdsr.superresolve.workers import restore_with_workers
 from msdsr.volume import Region, Work
 from msdsr.volume.store import volume_counts
 
@@ -107,7 +107,7 @@ def superresolve(
         _path(calibration),
     )  # fmt: skip
     kind = choose_device(device)
-    alone = finish or worker_count(kind, gpus) == 1
+    alone = finish or process_count(kind, gpus) == 1
     ready = request.settled(kind).prepare(kind if alone else torch.device("cpu"))
     with Work(work, ready.plan) as job:
         stage = _Stage(ready, job, Path(out).name, kind)
@@ -153,7 +153,7 @@ def superresolve_part(
         _path(calibration),
     )  # fmt: skip
     kind = choose_device(device)
-    alone = worker_count(kind, gpus) == 1
+    alone = process_count(kind, gpus) == 1
     ready = request.settled(kind).prepare(kind if alone else torch.device("cpu"))
     with Work(work, ready.plan, part.name) as job:
         stage = _Stage(ready, job, Path(out).name, kind)
@@ -205,7 +205,7 @@ class _Stage:
             label += f", part {self.job.part}"
         with Stop().listening() as stop, progress(label, total, filler.unit) as bar:
             display = Display(bar)
-            count = min(worker_count(self.kind, gpus), len(missing))
+            count = min(process_count(self.kind, gpus), len(missing))
             if count > 1:
                 restore_with_workers(
                     self.ready.request, self.job, self.outputs.volume.path, self.side, missing,

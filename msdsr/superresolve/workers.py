@@ -32,24 +32,6 @@ DEATHS_EACH = 3
 POLL_SECONDS = 0.2
 
 
-def worker_count(device: torch.device, gpus: int) -> int:
-    """Return how many processes work: one a GPU asked for, at least one.
-
-    Raises
-    ------
-    UserError
-        When more GPUs are asked for than can be seen.
-    """
-    if device.type == "cuda" and gpus > torch.cuda.device_count():
-        raise UserError(
-            "--gpus",
-            f"{gpus}, but {torch.cuda.device_count()} can be seen",
-            "no more than there are",
-            "ask the cluster for more, or work on fewer",
-        )
-    return max(1, gpus)
-
-
 def restore_with_workers(
     request: Request,
     job: Work,

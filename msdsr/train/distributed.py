@@ -17,8 +17,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from msdsr.errors import UserError
-
 PATIENCE = timedelta(hours=1)
 """How long ranks wait for each other: rank 0 validates and saves while the others wait."""
 
@@ -60,24 +58,6 @@ class Ranks:
         """Wait until every rank is here."""
         if self.world > 1:
             self.sum([0.0])
-
-
-def rank_count(device: torch.device, gpus: int) -> int:
-    """Return how many processes train: one a GPU asked for, at least one.
-
-    Raises
-    ------
-    UserError
-        When more GPUs are asked for than can be seen.
-    """
-    if device.type == "cuda" and gpus > torch.cuda.device_count():
-        raise UserError(
-            "gpus",
-            f"{gpus}, but {torch.cuda.device_count()} can be seen",
-            "no more than there are",
-            "ask the cluster for more, or train on fewer",
-        )
-    return max(1, gpus)
 
 
 @contextlib.contextmanager

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from msdsr.config import ModelConfig
-from msdsr.diffusion.device import choose_device
+from msdsr.diffusion.device import choose_device, process_count
 from msdsr.errors import Stopped, UserError, require_file
 from msdsr.manifest import Manifest, fingerprint, identity
 from msdsr.train.checkpoint import newest_state
 from msdsr.train.clerk import STATES
-from msdsr.train.distributed import StopRequest, joined, rank_count
+from msdsr.train.distributed import StopRequest, joined
 from msdsr.train.launch import launch
 from msdsr.train.loop import Job, run
 from msdsr.train.release import release
@@ -84,7 +84,7 @@ def train(
             "model.path", str(model.path), "a recipe to train", "a path is never trained"
         )
     kind = choose_device(device)
-    ranks = rank_count(kind, gpus)
+    ranks = process_count(kind, gpus)
     inputs = {"trainset": identity(trainset)}
     plan = _plan(inputs, model, seed)
     with Work(work, plan) as at:
