@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import resource
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import FrameType
 
 import torch
 
 from msdsr.errors import Stopped
 from msdsr.progress import Bar
+from msdsr.signals import on_sigterm
 from msdsr.superresolve.block import Block
 from msdsr.superresolve.engine import State
 from msdsr.superresolve.preview import Preview
@@ -45,21 +43,14 @@ class Stop:
         """Whether to stop at any moment."""
         return self._since is not None and time.monotonic() - self._since > GRACE_SECONDS
 
-    def _terminate(self, signum: int, frame: FrameType | None) -> None:
+    def _terminate(self) -> None:
         self._since = self._since or time.monotonic()
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Stop]:
         """Take SIGTERM as a request, not as an end, inside the ``with`` block."""
-        if threading.current_thread() is not threading.main_thread():
-            # Only the main thread may handle signals.
+        with on_sigterm(self._terminate):
             yield self
-            return
-        before = signal.signal(signal.SIGTERM, self._terminate)
-        try:
-            yield self
-        finally:
-            signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from msdsr.signals import on_sigterm
 
 PATIENCE = timedelta(hours=1)
 """How long ranks wait for each other: rank 0 validates and saves while the others wait."""
@@ -99,18 +98,11 @@ class StopRequest:
         late = self.deadline is not None and time.monotonic() + reserve >= self.deadline
         return self._terminated or late or (self.file is not None and self.file.exists())
 
-    def _terminate(self, signum: int, frame: FrameType | None) -> None:
+    def _terminate(self) -> None:
         self._terminated = True
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[StopRequest]:
         """Take SIGTERM as a request, not as an end, inside the ``with`` block."""
-        if threading.current_thread() is not threading.main_thread():
-            # Only the main thread may handle signals; elsewhere the deadline alone stops.
+        with on_sigterm(self._terminate):
             yield self
-            return
-        before = signal.signal(signal.SIGTERM, self._terminate)
-        try:
-            yield self
-        finally:
-            signal.signal(signal.SIGTERM, before)

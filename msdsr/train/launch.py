@@ -6,15 +6,11 @@ into ``status/<rank>.json``, and `launch` reads it from there.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +18,7 @@ import torch
 
 from msdsr.errors import UserError
 from msdsr.manifest import write_text_atomically
+from msdsr.signals import on_sigterm
 from msdsr.train.loop import Job
 from msdsr.train.torchrun import PARENT
 
@@ -77,22 +74,10 @@ def launch(job: Job, kind: torch.device, ranks: int, deadline: float | None) -> 
     ]  # fmt: skip
     threads = max(1, len(os.sched_getaffinity(0)) // ranks)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ, PARENT: str(os.getpid())}
-    with _sigterm_asks_to_stop(job.work / STOP):
+    # SIGTERM may reach us alone: leave the file that the ranks look for.
+    with on_sigterm((job.work / STOP).touch):
         code = subprocess.run(command, env=environment, check=False).returncode
     return _outcome(job.work, ranks, code)
-
-
-@contextlib.contextmanager
-def _sigterm_asks_to_stop(file: Path) -> Iterator[None]:
-    """On SIGTERM leave the file that the ranks look for: the signal may have reached us alone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda signum, frame: file.touch())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _outcome(work: Path, ranks: int, code: int) -> bool:
