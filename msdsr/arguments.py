@@ -65,6 +65,15 @@ def parse_factor(text: str) -> int | Literal["auto"]:
     return int(text)
 
 
+def parse_side(option: str, text: str) -> int | Literal["whole"]:
+    """Read the side of a square (pixels), or ``whole``."""
+    if text == "whole":
+        return "whole"
+    if not text.isdecimal() or int(text) == 0:
+        raise UserError(option, repr(text), "a side in pixels, or whole")
+    return int(text)
+
+
 def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, Path]:
     """Read repeated ``NAME=PATH`` options."""
     parsed = {}

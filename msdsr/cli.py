@@ -17,6 +17,7 @@ from msdsr.arguments import (
     parse_pairs,
     parse_planes,
     parse_settings,
+    parse_side,
     parse_voxel,
 )
 from msdsr.cli_config import config_app
@@ -198,6 +199,13 @@ def superresolve(
     calibration: Annotated[
         Path | None, typer.Option(help="Calibration of the samples' standard deviation.")
     ] = None,
+    held_out: Annotated[
+        str | None,
+        typer.Option(
+            help="Restore planes that were acquired without showing them: side of a square (px), "
+            "or whole."
+        ),
+    ] = None,
     patches: Annotated[
         Path | None, typer.Option(help="The slide's patch table, for its background.")
     ] = None,
@@ -208,7 +216,7 @@ def superresolve(
     settings: Settings = "{}",
 ) -> None:
     """Fill the missing planes of a volume; acquired planes stay bit for bit."""
-    from msdsr.superresolve import Part, Preview, superresolve_part
+    from msdsr.superresolve import Part, Preview, restore_held_out, superresolve_part
     from msdsr.superresolve import calibrate as run_calibration
     from msdsr.superresolve import superresolve as run
 
@@ -223,6 +231,10 @@ def superresolve(
     }
     if calibrate:
         close(run_calibration(volume, out, work, **options), out)
+        return
+    if held_out is not None:
+        side = parse_side("--held-out", held_out)
+        close(restore_held_out(volume, out, work, side=side, **options), out)
         return
     options |= {
         "gpus": gpus,

@@ -246,6 +246,12 @@ class EvaluateConfig(Section):
         default=(0.005, 0.995),
         description="Quantiles of the real images that Inception sees as black and as white.",
     )
+    heldout: Count | Literal["none", "whole"] = Field(
+        default=256,
+        description="Side of the square in the middle of each slide in which acquired planes are "
+        "held out, restored and compared with (pixels); `whole`: all of the slide; `none`: no such "
+        "test. Where a factor takes all planes it costs the restoration of that square once more.",
+    )
     inception: str | None = Field(
         default=None,
         description="File of the Inception network (TorchScript); left out, it is fetched and its "

@@ -11,6 +11,7 @@ import torch
 from msdsr.config import SuperresolveConfig
 from msdsr.diffusion.device import choose_device
 from msdsr.manifest import Manifest
+from msdsr.metrics.coverage import Coverage
 from msdsr.progress import progress
 from msdsr.superresolve.blocks import settle_side
 from msdsr.superresolve.calibration import (
@@ -21,13 +22,12 @@ from msdsr.superresolve.calibration import (
     reliability,
     require_samples,
 )
-from msdsr.superresolve.coverage import Coverage
 from msdsr.superresolve.plan import ALGORITHM, SAMPLED_METHODS
 from msdsr.superresolve.request import Request, filler_of
 from msdsr.superresolve.sampled import Sampled
 from msdsr.superresolve.saved import SavedSteps
 from msdsr.superresolve.watch import Display, Peaks, Stop, Watch
-from msdsr.volume import Region, ShardGrid, Work, open_volume
+from msdsr.volume import Region, ShardGrid, Work, held_out, open_volume, read_spec
 
 CHUNK_YX = 64
 
@@ -76,8 +76,8 @@ def calibrate(
     folder, table = (None if path is None else Path(path) for path in (model, patches))
     request = Request(volume, method, factor, settings, folder, seed, table)
     ready = request.settled(kind).prepare(kind)
-    every = int(ready.task.counts()["keep_every"])
-    held = hold_out(ready.task, every, open_volume(volume), volume)
+    every = held_out(ready.task.factor, read_spec(volume).voxel)
+    held = hold_out(ready.task, every, open_volume(volume), volume, settings.calibrate)
     filler = filler_of(held.task, ready.network)
     if not isinstance(filler, Sampled):
         raise TypeError(f"{type(filler).__name__} takes no samples")

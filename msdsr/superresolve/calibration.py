@@ -20,11 +20,12 @@ import xarray as xr
 from msdsr.config import SuperresolveConfig
 from msdsr.errors import UserError
 from msdsr.manifest import read_manifest
-from msdsr.superresolve.coverage import Coverage, half_width
+from msdsr.metrics.coverage import Coverage, half_width
 from msdsr.superresolve.plan import Task
 from msdsr.superresolve.sampled import Sampled
 from msdsr.superresolve.watch import Watch
-from msdsr.volume import Region, VolumeSpec, distance_to_acquired, output_planes
+from msdsr.volume import HeldOut, Region, VolumeSpec, distance_to_acquired, middle
+from msdsr.volume.heldout import Side
 
 LEVEL = 0.9
 """Of the intervals that the scale is chosen by."""
@@ -84,7 +85,9 @@ def key_of(channel: str, distance: int) -> str:
     return f"{channel} {distance}"
 
 
-def hold_out(task: Task, every: int, planes: xr.DataArray, where: str | Path) -> Held:
+def hold_out(
+    task: Task, every: HeldOut, planes: xr.DataArray, where: str | Path, side: Side
+) -> Held:
     """Choose what to hold out, and the square in which.
 
     Parameters
@@ -92,49 +95,47 @@ def hold_out(task: Task, every: int, planes: xr.DataArray, where: str | Path) ->
     task
         The real run.
     every
-        Of its planes, it takes every ``every``-th. Those between are held out where there are any;
-        else every second plane is, and the factor doubles, so that the result's planes lie as
-        close as in the real run.
+        Which planes are shown, at what factor.
     planes
         All acquired planes of the slide (c, z, y, x).
     where
         Named in an error.
+    side
+        Of the square.
 
     Raises
     ------
     UserError
         When the stack has too few planes.
     """
-    gap = 1 if every > 1 else 2
-    step, factor = every * gap, task.factor * gap
-    square = _middle(planes, task.settings.calibrate)
-    shown = square[:, ::step]
-    last = (shown.shape[1] - 1) * step
-    if last < step:
+    count = planes.shape[1]
+    held = every.planes(count)
+    if not held:
         raise UserError(
             where,
-            f"{planes.shape[1]} planes",
-            f"at least {step + 1}, to hold some out between others",
+            f"{count} planes",
+            f"at least {every.step + 1}, to hold some out between others",
             "set `superresolve.calibrate: 0`, or choose another factor",
         )
-    held = [z for z in range(last) if z % step]
-    channels, count, rows, columns = shown.shape
-    shape = (channels, output_planes(count, factor), rows, columns)
-    target = dataclasses.replace(task.target, shape=shape, provenance={})
-    tissue = task.tissue
-    if tissue is not None:
-        tissue = _middle(xr.DataArray(tissue, dims=("y", "x")), task.settings.calibrate).values
-    inner = Task(shown, target, task.method, factor, task.settings, task.seed, tissue)
-    return Held(inner, square[:, held], tuple(z * factor // step for z in held), gap)
-
-
-def _middle(planes: xr.DataArray, side: int) -> xr.DataArray:
-    """Return the square in the middle of the planes."""
-    cut = {}
-    for axis in ("y", "x"):
-        start = max(0, (planes.sizes[axis] - side) // 2)
-        cut[axis] = slice(start, start + side)
-    return planes.isel(cut)
+    y, x = middle(planes.shape[2:], side)
+    square = planes[:, :, y, x]
+    channels, _, rows, columns = square.shape
+    shape = (channels, every.restored_planes(count), rows, columns)
+    provenance = {
+        **{k: v for k, v in task.target.provenance.items() if k != "background"},
+        "factor": every.factor,
+        "keep_every": every.step,
+        "acquired_planes": every.shown_rows(count),
+        "held_out_planes": list(held),
+        "field": [y.start, y.stop, x.start, x.stop],
+        "note": "restored from every keep_every-th plane of `field` (rows, columns); planes that "
+        "are not in acquired_planes were not shown",
+    }
+    target = dataclasses.replace(task.target, shape=shape, provenance=provenance)
+    tissue = None if task.tissue is None else task.tissue[y, x]
+    shown = square[:, :: every.step]
+    inner = Task(shown, target, task.method, every.factor, task.settings, task.seed, tissue)
+    return Held(inner, square[:, list(held)], tuple(every.row(z) for z in held), every.gap)
 
 
 def scales_of(coverage: Mapping[str, Coverage], channels: Sequence[str]) -> dict[str, float]:

@@ -13,22 +13,16 @@ from msdsr.superresolve.labels import volume_labels
 from msdsr.superresolve.plan import ALGORITHM, Task
 from msdsr.superresolve.sampled import Sampled
 from msdsr.superresolve.watch import Watch
-from msdsr.volume import Region, ShardGrid, StoreWriter, VolumeSpec, create_store
+from msdsr.volume import Region, ShardGrid, StoreWriter, VolumeSpec, create_store, std_path
 from msdsr.volume.labels import write_labels
-
-
-def std_path(out: Path) -> Path:
-    """Return where the standard deviation of a volume's samples stands.
-
-    ``msdsr_2x.ome.zarr`` → ``msdsr_2x_std.ome.zarr``.
-    """
-    stem, dot, suffix = out.name.partition(".")
-    return out.with_name(f"{stem}_std{dot}{suffix}")
 
 
 def std_spec(task: Task) -> VolumeSpec:
     """Return what the store of the standard deviation holds: float32, in the volume's units."""
-    kept = ("slide", "patient", "denoiser", "factor", "keep_every", "seed", "acquired_planes")
+    kept = (
+        "slide", "patient", "denoiser", "factor", "keep_every", "seed", "acquired_planes",
+        "held_out_planes", "field",
+    )  # fmt: skip
     provenance = {
         **{k: v for k, v in task.target.provenance.items() if k in kept},
         "stage": "superresolve",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from msdsr.errors import UserError
 from msdsr.manifest import Manifest
 from msdsr.progress import progress
 from msdsr.superresolve.blocks import Part, settle_side
-from msdsr.superresolve.outputs import Outputs, std_path
+from msdsr.superresolve.outputs import Outputs
 from msdsr.superresolve.plan import ALGORITHM, warnings_of
 from msdsr.superresolve.preview import Preview
 from msdsr.superresolve.request import Prepared, Request
@@ -23,7 +23,7 @@ from msdsr.superresolve.run import restore_blocks
 from msdsr.superresolve.saved import SavedSteps
 from msdsr.superresolve.watch import Display, Peaks, Stop, Watch
 from msdsr.superresolve.workers import restore_with_workers
-from msdsr.volume import Region, Work
+from msdsr.volume import Region, Work, std_path
 from msdsr.volume.store import volume_counts
 
 SHARD_MB = 64.0
@@ -115,8 +115,36 @@ def superresolve(
             stage.require_all()
         else:
             stage.restore(stage.blocks, gpus, preview)
-        stage.outputs.finish(ready.network.image_size if ready.network else 0)
-        return job.publish_products(stage.products(Path(out)))[-1]
+        return stage.publish(Path(out))
+
+
+def restore_prepared(
+    ready: Prepared,
+    plan: Mapping[str, Any],
+    out: Path,
+    work: str | Path,
+    kind: torch.device,
+    *,
+    counts: Mapping[str, Any],
+    warnings: Sequence[str],
+) -> Manifest:
+    """Restore and publish what was prepared otherwise than by its request, in this process.
+
+    Parameters
+    ----------
+    ready
+        The task, its filler and its network, on ``kind``.
+    plan
+        What the work depends on.
+    out, work
+        See `superresolve`.
+    counts, warnings
+        What the manifest says beside the usual.
+    """
+    with Work(work, plan) as job:
+        stage = _Stage(ready, job, out.name, kind, counts, warnings)
+        stage.restore(stage.blocks, 0, None)
+        return stage.publish(out)
 
 
 def superresolve_part(
@@ -169,8 +197,17 @@ def _path(path: str | Path | None) -> Path | None:
 class _Stage:
     """The work on one volume: its unfinished store, its blocks, its figures."""
 
-    def __init__(self, ready: Prepared, job: Work, name: str, kind: torch.device) -> None:
+    def __init__(
+        self,
+        ready: Prepared,
+        job: Work,
+        name: str,
+        kind: torch.device,
+        counts: Mapping[str, Any] | None = None,
+        warnings: Sequence[str] = (),
+    ) -> None:
         self.ready, self.job = ready, job
+        self.counts, self.warnings = dict(counts or {}), list(warnings)
         self.kind = kind if ready.network is not None else torch.device("cpu")
         task = ready.task
         with job.preparing():
@@ -222,6 +259,11 @@ class _Stage:
             )
             restore_blocks(missing, filler, self.outputs, self.job, watch)
 
+    def publish(self, out: Path) -> Manifest:
+        """Complete the stores, publish them, and return the record of the volume."""
+        self.outputs.finish(self.ready.network.image_size if self.ready.network else 0)
+        return self.job.publish_products(self.products(out))[-1]
+
     def products(self, out: Path) -> list[tuple[Path, Path, Manifest]]:
         """Return what is published: source, target and manifest, the volume last."""
         manifest, volume = self.manifest(), self.outputs.volume
@@ -245,12 +287,12 @@ class _Stage:
             settings={**ready.settings, "block": self.side},
             seed=ready.request.seed,
             device=", ".join(sorted({str(note["device"]) for note in notes})),
-            counts={**volume_counts(ready.task.target), **ready.task.counts()},
+            counts={**volume_counts(ready.task.target), **ready.task.counts(), **self.counts},
             measured={
                 **_measured(notes, ready.filler.unit, self.job.seconds()),
                 "nfe_per_voxel": ready.filler.evaluations,
             },
-            warnings=warnings_of(ready.task, ready.network),
+            warnings=[*self.warnings, *warnings_of(ready.task, ready.network)],
         )
 
 

@@ -10,6 +10,7 @@ from msdsr.volume.geometry import (
     keep_every,
     output_planes,
 )
+from msdsr.volume.heldout import HeldOut, held_out, middle
 from msdsr.volume.resume import Helper, Work
 from msdsr.volume.store import (
     StoreWriter,
@@ -17,10 +18,12 @@ from msdsr.volume.store import (
     create_store,
     open_volume,
     read_spec,
+    std_path,
     write_volume,
 )
 
 __all__ = [
+    "HeldOut",
     "Helper",
     "Region",
     "ShardGrid",
@@ -32,9 +35,12 @@ __all__ = [
     "auto_factor",
     "create_store",
     "distance_to_acquired",
+    "held_out",
     "keep_every",
+    "middle",
     "open_volume",
     "output_planes",
     "read_spec",
+    "std_path",
     "write_volume",
 ]

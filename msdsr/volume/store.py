@@ -59,6 +59,16 @@ class VolumeSpec:
         return self.provenance.get("kind") != IMAGES_2D
 
 
+def std_path(store: str | Path) -> Path:
+    """Return where the standard deviation of a volume's samples stands.
+
+    ``msdsr_2x.ome.zarr`` → ``msdsr_2x_std.ome.zarr``.
+    """
+    store = Path(store)
+    stem, dot, suffix = store.name.partition(".")
+    return store.with_name(f"{stem}_std{dot}{suffix}")
+
+
 def volume_counts(spec: VolumeSpec) -> dict[str, Any]:
     """Return what a manifest counts of a volume: from it, jobs are sized without opening it."""
     channels, planes, rows, columns = spec.shape

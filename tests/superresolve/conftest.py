@@ -88,13 +88,15 @@ CALL = """
 import json, sys
 from pathlib import Path
 from msdsr.config import SuperresolveConfig
-from msdsr.superresolve import Part, superresolve, superresolve_part
+from msdsr.superresolve import Part, restore_held_out, superresolve, superresolve_part
 from msdsr.volume import store
 plan = store.ShardGrid.plan
 store.ShardGrid.plan = classmethod(lambda c, shape, itemsize, *_: plan(shape, itemsize, 16, 0.001))
 call["settings"] = SuperresolveConfig.model_validate(call["settings"])
 part = call.pop("part", None)
-if part is None:
+if call.pop("held", False):
+    restore_held_out(**call)
+elif part is None:
     superresolve(**call)
 else:
     superresolve_part(**call, part=Part.parse(part))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm, t
 
-from msdsr.superresolve.coverage import BINS_AN_OCTAVE, Coverage, half_width
+from msdsr.metrics.coverage import BINS_AN_OCTAVE, Coverage, half_width
 from msdsr.superresolve.samples import Moments, moments_of, sample_seed
 
 BIN = 2 ** (1 / BINS_AN_OCTAVE) - 1

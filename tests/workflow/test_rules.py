@@ -34,6 +34,7 @@ STAGES = {
     "superresolve_part": "msdsr.superresolve.superresolve",
     "superresolve_slide": "msdsr.superresolve.superresolve",
     "superresolve_calibration": "msdsr.superresolve.superresolve",
+    "superresolve_heldout": "msdsr.superresolve.superresolve",
     "evaluate_reference": "msdsr.evaluate.reference",
     "evaluate_slide": "msdsr.evaluate.slide",
     "evaluate_cohort": "msdsr.evaluate.cohort",
@@ -86,6 +87,7 @@ def test_gpu_jobs_are_those_that_run_networks():
         "superresolve_slide",
         "superresolve_part",
         "superresolve_calibration",
+        "superresolve_heldout",
     }
 
 
