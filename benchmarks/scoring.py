@@ -16,8 +16,9 @@ from msdsr.evaluate.paired import paired_scores
 from msdsr.evaluate.slices import PLANES, picture, spread_crops
 from msdsr.evaluate.sources import Stored
 from msdsr.metrics.features import FeatureSet
-from msdsr.metrics.fid import Kid, fid
+from msdsr.metrics.fid import fid
 from msdsr.metrics.inception import Inception
+from msdsr.metrics.mmd import Kid
 from msdsr.metrics.spectra import AXES, lag_one_ratio, spectral_distance
 from msdsr.volume.colour import to_rgb8
 

@@ -18,7 +18,8 @@ from msdsr.evaluate.reference import Reference
 from msdsr.evaluate.slices import GENERATED, PLANES
 from msdsr.manifest import Manifest, Stopwatch, identity, read_manifest, write_manifest
 from msdsr.metrics.features import FeatureSet
-from msdsr.metrics.fid import MIN_UNBIASED, Kid, fid, slice_mean
+from msdsr.metrics.fid import fid, fid_notes, slice_mean
+from msdsr.metrics.mmd import Kid
 from msdsr.progress import progress
 from msdsr.volume.store import replace_path
 
@@ -190,13 +191,7 @@ def _mean_over_slides(slides: pd.DataFrame) -> pd.DataFrame:
 def _bias_warnings(table: pd.DataFrame, reference_images: int) -> list[str]:
     counts = table.loc[table["metric"] == "FID", "n"]
     fewest = int(min(counts.min(), reference_images)) if len(counts) else 0
-    if fewest >= MIN_UNBIASED:
-        return []
-    warning = (
-        f"FID on {fewest} images (fewer than {MIN_UNBIASED}) is biased upward: compare it only "
-        "with figures from the same number of images; KID is not biased"
-    )
-    return [warning]
+    return fid_notes(fewest)
 
 
 def _summary(

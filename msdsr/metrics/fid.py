@@ -1,4 +1,4 @@
-"""Distances between two sets of features: FID, KID, and SliceFID, the mean over three planes."""
+"""The Fréchet distance between two sets of features, FID, and SliceFID, its mean over planes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from scipy.linalg import eigh, eigvalsh, svdvals
 
 from msdsr.metrics.features import FeatureSet, FeatureSums
 
-KID_ROWS = 5000
-KID_BLOCK = 1000
 MIN_UNBIASED = 2048
 """Below as many images as there are features, a covariance is singular and FID clearly too high."""
+
+MIN_SETTLED = 10_000
+"""Below it the bias, which falls as 1/n, is still felt (Chong and Forsyth, CVPR 2020)."""
 
 
 def fid(real: FeatureSet, fake: FeatureSet) -> float:
@@ -45,6 +46,34 @@ def fid(real: FeatureSet, fake: FeatureSet) -> float:
     return frechet_from_sums(real.sums(), fake.sums())
 
 
+def fid_notes(images: int, dimensions: int = MIN_UNBIASED) -> list[str]:
+    """Return what a reader of a FID must know, given the images of the smaller set.
+
+    Parameters
+    ----------
+    images
+        Images of the smaller of the two sets.
+    dimensions
+        Length of a feature vector.
+
+    Returns
+    -------
+    list of str
+        A warning of a singular covariance (fewer images than features), else of the bias of few
+        images; empty from 10,000 images on.
+    """
+    if images >= MIN_SETTLED:
+        return []
+    few = f"fewer than {MIN_SETTLED}"
+    if images <= dimensions:
+        few = f"no more than its {dimensions} features: a covariance is singular"
+    note = (
+        f"FID on {images} images ({few}) is biased upward: compare it only with figures from the "
+        "same number of images; KID is not biased"
+    )
+    return [note]
+
+
 def frechet_from_rows(x: NDArray[Any], y: NDArray[Any]) -> float:
     """Return the Fréchet distance from the features themselves, (n, D) and (m, D).
 
@@ -71,48 +100,6 @@ def frechet_from_sums(x: FeatureSums, y: FeatureSums) -> float:
     root = float(np.sqrt(np.clip(eigvalsh((inner + inner.T) / 2), 0, None)).sum())
     step = x.mean - y.mean
     return max(0.0, float(step @ step + np.trace(cov_x) + np.trace(cov_y) - 2 * root))
-
-
-class Kid:
-    """The unbiased squared maximum mean discrepancy from one set of real images.
-
-    Kernel (x·y/D + 1)³, the diagonal left out (Bińkowski et al., 2018, who call it KID). Its
-    expectation does not depend on n, so it can be compared where FID cannot; it may fall below 0
-    for two samples of one distribution. From at most 5000 rows a set, evenly spread.
-
-    Parameters
-    ----------
-    real
-        At least two images; what depends on them alone is computed once.
-    """
-
-    def __init__(self, real: FeatureSet) -> None:
-        self._real = _at_most(real.sample, KID_ROWS)
-        self._within = _mean_off_diagonal(self._real)
-
-    def __call__(self, fake: FeatureSet) -> float:
-        """Return the discrepancy of a set of at least two images."""
-        rows = _at_most(fake.sample, KID_ROWS)
-        across = _kernel_sum(self._real, rows) / (len(self._real) * len(rows))
-        return self._within + _mean_off_diagonal(rows) - 2 * across
-
-
-def _at_most(rows: NDArray[Any], count: int) -> NDArray[np.float64]:
-    if len(rows) > count:
-        rows = rows[np.linspace(0, len(rows) - 1, count).round().astype(int)]
-    return rows.astype(np.float64)
-
-
-def _kernel_sum(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    blocks = range(0, len(x), KID_BLOCK)
-    return float(sum(((x[i : i + KID_BLOCK] @ y.T / x.shape[1] + 1) ** 3).sum() for i in blocks))
-
-
-def _mean_off_diagonal(x: NDArray[np.float64]) -> float:
-    if len(x) < 2:
-        raise ValueError("an unbiased estimate needs at least two images")
-    diagonal = float((((x * x).sum(axis=1) / x.shape[1] + 1) ** 3).sum())
-    return (_kernel_sum(x, x) - diagonal) / (len(x) * (len(x) - 1))
 
 
 def slice_mean(by_plane: Mapping[str, float]) -> float:

@@ -10,7 +10,8 @@ from msdsr.evaluate import build_reference, evaluate_cohort, evaluate_slide, ext
 from msdsr.evaluate.reference import Reference
 from msdsr.manifest import read_manifest
 from msdsr.metrics.features import FeatureSet
-from msdsr.metrics.fid import Kid, fid
+from msdsr.metrics.fid import fid
+from msdsr.metrics.mmd import Kid
 
 PLANES = 20
 

@@ -4,8 +4,9 @@ import torch
 
 from msdsr.errors import UserError
 from msdsr.metrics.features import FeatureSet
-from msdsr.metrics.fid import Kid, fid
+from msdsr.metrics.fid import fid
 from msdsr.metrics.inception import Inception, load_torchscript
+from msdsr.metrics.mmd import Kid
 
 
 @pytest.fixture(scope="module")

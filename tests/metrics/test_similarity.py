@@ -6,7 +6,7 @@ from skimage.metrics import (
     structural_similarity,
 )
 
-from msdsr.metrics.similarity import nrmse, psnr, ssim_rows
+from msdsr.metrics.similarity import nrmse, psnr, ssim, ssim_profile, ssim_rows
 
 
 @pytest.fixture
@@ -26,15 +26,55 @@ def test_psnr_and_nrmse_are_scikit_images(volumes):
     )
 
 
-def test_ssim_is_scikit_images(volumes):
-    restored, truth = (v[:, 3].astype(float) for v in volumes)
-    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+SKIMAGE = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+PEAKS = np.array([20000, 9000])
+
+
+@pytest.mark.parametrize("planes", [3, slice(None)], ids=["2D", "3D"])
+def test_ssim_is_scikit_images(volumes, planes):
+    restored, truth = (v[:, planes] for v in volumes)
     expected = [
-        structural_similarity(restored[c], truth[c], data_range=peak, **options)
-        for c, peak in enumerate((20000, 9000))
+        structural_similarity(
+            restored[c].astype(float), truth[c].astype(float), data_range=peak, **SKIMAGE
+        )
+        for c, peak in enumerate(PEAKS)
     ]
-    rows = ssim_rows(restored, truth, np.array([20000, 9000]))
-    assert np.nanmean(rows) == pytest.approx(np.mean(expected), abs=1e-9)
+    assert ssim(restored, truth, PEAKS) == pytest.approx(np.mean(expected), abs=1e-6)
+    for c in range(2):
+        alone = ssim(restored[c : c + 1], truth[c : c + 1], PEAKS[c : c + 1])
+        assert alone == pytest.approx(expected[c], abs=1e-6)
+    assert np.nanmean(ssim_profile(restored, truth, PEAKS)) == pytest.approx(
+        np.mean(expected), abs=1e-6
+    )
+
+
+def test_the_map_is_scikit_images_row_by_row(volumes):
+    restored, truth = (v[:, 3].astype(float) for v in volumes)
+    whole = [
+        structural_similarity(restored[c], truth[c], data_range=peak, full=True, **SKIMAGE)[1]
+        for c, peak in enumerate(PEAKS)
+    ]
+    rows = ssim_rows(restored, truth, PEAKS)
+    assert np.isnan(rows[:5]).all()
+    assert np.isnan(rows[-5:]).all()
+    assert rows[5:-5] == pytest.approx(np.mean(whole, axis=0)[5:-5, 5:-5].mean(axis=1), abs=1e-6)
+    kept = np.arange(len(rows)) % 3 == 0
+    assert ssim(restored, truth, PEAKS, kept) == pytest.approx(np.nanmean(rows[kept]))
+
+
+def test_a_volume_scores_the_same_whatever_the_blocks(textured, rng, monkeypatch):
+    truth = textured((2, 31, 16, 20))
+    restored = truth + rng.integers(0, 1500, truth.shape).astype(np.uint16)
+    whole = ssim_profile(restored, truth, PEAKS)
+    monkeypatch.setattr("msdsr.metrics.similarity.BLOCK_VOXELS", 16 * 20 * 2)
+    np.testing.assert_allclose(ssim_profile(restored, truth, PEAKS), whole, rtol=1e-12)
+
+
+def test_what_is_too_thin_has_no_ssim(volumes):
+    restored, truth = volumes
+    assert np.isnan(ssim(restored[:, :10], truth[:, :10], PEAKS))
+    at_the_end = np.arange(13) < 5
+    assert np.isnan(ssim(restored, truth, PEAKS, at_the_end))
 
 
 def test_each_channel_is_weighed_by_its_own_range(volumes):

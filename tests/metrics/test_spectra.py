@@ -3,7 +3,9 @@ import pytest
 
 from msdsr.metrics.spectra import (
     AXES,
+    frequencies,
     lag_one_ratio,
+    power_ratio,
     power_spectrum,
     spectral_distance,
 )
@@ -76,3 +78,20 @@ def test_integers_do_not_wrap():
 def test_a_line_too_short_for_a_spectrum_is_refused(white):
     with pytest.raises(ValueError, match="no spectrum along z of 3 voxels"):
         power_spectrum(white[:, :3], "z")
+
+
+def test_a_ratio_stands_at_physical_frequencies(white):
+    places = np.arange(40) * 0.5
+    wave = 40 * np.cos(2 * np.pi * 0.25 * places)
+    ratio = power_ratio(white * [[[[2.0]]], [[[1.0]]]] + wave, white, "x")
+    where = frequencies(40, 0.5)
+    assert where[-1] == 1.0
+    assert where.shape == ratio.shape[1:]
+    assert where[ratio[1].argmax()] == 0.25
+    far = np.abs(where - 0.25) > 0.1
+    assert ratio[0, far] == pytest.approx(4, rel=1e-6)
+    assert ratio[1, far] == pytest.approx(1, rel=1e-6)
+
+
+def test_no_power_in_the_truth_gives_no_ratio():
+    assert np.isnan(power_ratio(np.ones((1, 4, 4, 8)), np.zeros((1, 4, 4, 8)), "x")).all()
