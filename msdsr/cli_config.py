@@ -50,6 +50,7 @@ def config_check(
 ) -> None:
     """Check a configuration, its sample sheets and the files they name."""
     from msdsr.sheet import read_sheet, refuse_leaks
+    from msdsr.shipped import model_folder
 
     config = read_config(path)
     sheets = {}
@@ -60,5 +61,5 @@ def config_check(
     for name, model in config.models.items():
         refuse_leaks(model.cohorts, {c: sheets[c] for c in config.cohorts_of(name)})
         if model.path is not None:
-            require_file(model.path, f"correct models.{name}.path")
+            require_file(model_folder(model.path), f"correct models.{name}.path")
     typer.echo(f"config: {path} is right")

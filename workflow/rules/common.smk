@@ -14,11 +14,23 @@ from msdsr.config import RestoringMethod
 from msdsr.configfile import check_config
 from msdsr.errors import UserError
 from msdsr.sheet import read_sheet, refuse_leaks
+from msdsr.shipped import model_folder
 from msdsr.volume import auto_factor
 
 Slide = namedtuple("Slide", "cohort slide patient path split voxel_um channels truth label flagged")
 
 RESERVED = ("benchmarks", "cohort", "logs", "models", "resources")
+
+
+def refuse_prefix():
+    """Refuse `prefix` and `replace_prefix` of a module: work folders and flags would not follow."""
+    paths = workflow.modifier.path_modifier
+    if paths is not None and (paths.prefix or paths.modifies_prefixes):
+        raise WorkflowError(
+            "module: `prefix` or `replace_prefix`; expected neither: results/ is always under the"
+            " working directory; rename rules with `use rule * from ... as msdsr_*`, or give each"
+            " run a working directory of its own"
+        )
 
 
 def read_configuration():
@@ -108,6 +120,7 @@ def read_models(cohort):
     return {method: model for method, model in models.items() if model is not None}
 
 
+refuse_prefix()
 CONFIG = read_configuration()
 COHORTS = list(CONFIG.cohorts)
 TABLES = {cohort: read_table(cohort) for cohort in COHORTS}
@@ -235,7 +248,8 @@ def restoring_model(wildcards):
 
 def folder_of_model(name):
     """Return the folder of a model, frozen or trained here."""
-    return CONFIG.models[name].path or f"results/models/{name}/model"
+    path = CONFIG.models[name].path
+    return model_folder(path) if path else f"results/models/{name}/model"
 
 
 def model_files(wildcards):
@@ -260,7 +274,7 @@ def denoising_models():
     if CONFIG.denoise.mode == "none":
         return {}
     parts = ("prior", "calibrator")
-    return {part: CONFIG.models[getattr(CONFIG.denoise, part)].path for part in parts}
+    return {part: folder_of_model(getattr(CONFIG.denoise, part)) for part in parts}
 
 
 def denoiser_files(wildcards):
