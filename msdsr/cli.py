@@ -23,6 +23,7 @@ from msdsr.arguments import (
 from msdsr.cli_config import config_app
 from msdsr.cli_evaluate import evaluate_app
 from msdsr.cli_options import Cohort, Device, Results, Seed, Settings, Sheet, Work, close
+from msdsr.cli_share import export
 from msdsr.cli_sources import fetch_app, phantom_app, sheet_app
 from msdsr.cli_trainset import trainset_app
 from msdsr.cli_weights import weights_app
@@ -50,6 +51,7 @@ app.add_typer(sheet_app, name="sheet")
 app.add_typer(trainset_app, name="trainset")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(weights_app, name="weights")
+app.command()(export)
 
 
 @app.callback(invoke_without_command=True)

@@ -87,8 +87,8 @@ def write_text_atomically(path: str | Path, text: str) -> None:
     temporary.replace(path)
 
 
-def write_manifest(product: str | Path, manifest: Manifest) -> Path:
-    """Stamp a manifest with versions and time, and publish it beside its product."""
+def write_manifest(product: str | Path, manifest: Manifest, path: str | Path | None = None) -> Path:
+    """Stamp a manifest with versions and time; publish it beside its product, or at ``path``."""
     stamped = manifest.model_copy(
         update={
             "product": manifest.product or Path(product).name,
@@ -97,7 +97,7 @@ def write_manifest(product: str | Path, manifest: Manifest) -> Path:
             "seconds": round(manifest.seconds, 3),
         }
     )
-    path = manifest_path(product)
+    path = manifest_path(product) if path is None else Path(path)
     write_text_atomically(path, stamped.model_dump_json(indent=2) + "\n")
     return path
 

@@ -1,0 +1,43 @@
+"""``msdsr export``: products for other people and other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from msdsr.cli_options import close
+
+
+def export(
+    source: Annotated[
+        Path, typer.Argument(help="A store, or the folder of a slide or of a cohort.")
+    ],
+    target: Annotated[
+        Path | None,
+        typer.Argument(help="File or folder to make; without it export/<name of the source>."),
+    ] = None,
+    ozx: Annotated[
+        bool, typer.Option("--ozx", help="Single-file OME-Zarr: one .ozx for each image.")
+    ] = False,
+    tiff: Annotated[
+        bool, typer.Option("--tiff", help="OME-TIFF: one BigTIFF with a pyramid for each image.")
+    ] = False,
+    ome_zarr_version: Annotated[
+        str | None,
+        typer.Option(help="OME-Zarr in a folder: 0.4 (Zarr v2, no shards) or 0.5 (as it is)."),
+    ] = None,
+    level: Annotated[
+        int, typer.Option(min=0, help="Finest level of the pyramid to keep; 0 is full resolution.")
+    ] = 0,
+) -> None:
+    """Turn products into single files, OME-Zarr 0.4 or OME-TIFF, voxel for voxel."""
+    from msdsr.export import export as run
+    from msdsr.export.formats import choose_format
+
+    how = choose_format(ozx, tiff, ome_zarr_version)
+    if target is None:
+        target = Path("export") / source.resolve().name.split(".")[0]
+    manifest, product = run(source, target, how, level)
+    close(manifest, product)
