@@ -69,6 +69,9 @@ def evaluate_slide(
     inception: Inception,
     work: Work,
     restored: Annotated[list[str] | None, typer.Option(help="METHOD=STORE, repeated.")] = None,
+    held_out: Annotated[
+        list[str] | None, typer.Option(help="METHOD=STORE of held-out planes, repeated.")
+    ] = None,
     patches: Annotated[Path | None, typer.Option(help="Patch table: crops from tissue.")] = None,
     truth: Annotated[Path | None, typer.Option(help="Store of the isotropic truth.")] = None,
     seed: Seed = 0,
@@ -93,6 +96,7 @@ def evaluate_slide(
         settings=parse_settings(EvaluateConfig, settings),
         seed=seed,
         device=device,
+        heldout=parse_pairs("--held-out", held_out or []),
     )
     close(manifest, out)
 

@@ -252,6 +252,13 @@ class EvaluateConfig(Section):
         "held out, restored and compared with (pixels); `whole`: all of the slide; `none`: no such "
         "test. Where a factor takes all planes it costs the restoration of that square once more.",
     )
+    hotspots: Annotated[int, Field(ge=0)] = Field(
+        default=8,
+        description="Most places of a slide, method and reason that are named as those to look at: "
+        "where samples differ, where acquired planes differ, where values are implausible; 0: "
+        "none.",
+    )
+    hotspot_side: Count = Field(default=32, description="Side of such a place (pixels).")
     inception: str | None = Field(
         default=None,
         description="File of the Inception network (TorchScript); left out, it is fetched and its "

@@ -14,6 +14,7 @@ import pandas as pd
 
 from msdsr.config import EvaluateConfig
 from msdsr.errors import UserError
+from msdsr.evaluate.checks import checks_of_slides, checks_summary, mean_over_patients
 from msdsr.evaluate.reference import Reference
 from msdsr.evaluate.slices import GENERATED, PLANES
 from msdsr.manifest import Manifest, Stopwatch, identity, read_manifest, write_manifest
@@ -23,7 +24,7 @@ from msdsr.metrics.mmd import Kid
 from msdsr.progress import progress
 from msdsr.volume.store import replace_path
 
-ALGORITHM = 1
+ALGORITHM = 2
 COLUMNS = ["cohort", "factor", "method", "plane", "metric", "value", "n"]
 MEAN = "mean"
 
@@ -93,6 +94,8 @@ def evaluate_cohort(
             ignore_index=True,
         ),
     }
+    checks = checks_of_slides(folders, cohort)
+    tables |= checks | {"heldout": mean_over_patients(checks["heldout_slides"])}
     warnings += _bias_warnings(tables["slicefid"], len(real.features))
     summary = _summary(cohort, real, records, tables, settings, warnings)
     manifest = Manifest(
@@ -220,6 +223,7 @@ def _summary(
         "channels": list(real.channels),
         "pixel_um": list(real.pixel_um),
         "inception_sha256": records[0].inputs["inception"],
+        **checks_summary(records),
         "warnings": list(warnings),
     }
 

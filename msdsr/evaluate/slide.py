@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from msdsr.config import EvaluateConfig
 from msdsr.errors import UserError
 from msdsr.evaluate.candidates import Candidates, open_candidates
+from msdsr.evaluate.checks import Checks
 from msdsr.evaluate.extract import Extractor
+from msdsr.evaluate.heldout import open_held
 from msdsr.evaluate.paired import paired_scores
 from msdsr.evaluate.reference import Reference, require_pixel_size
 from msdsr.evaluate.slices import GENERATED, PLANES, spread_crops
@@ -26,7 +28,7 @@ from msdsr.progress import progress
 from msdsr.volume import Region, Work, keep_every, read_spec
 from msdsr.volume.tissue import tissue_mask
 
-ALGORITHM = 1
+ALGORITHM = 2
 ACQUIRED, TRUTH = "acquired", "truth"
 """Names under which real planes and the true volume stand beside the methods."""
 
@@ -47,6 +49,7 @@ def evaluate_slide(
     settings: EvaluateConfig,
     seed: int,
     device: str = "auto",
+    heldout: Mapping[str, str | Path] | None = None,
 ) -> Manifest:
     """Judge the restored volumes of one slide at one factor.
 
@@ -80,6 +83,9 @@ def evaluate_slide(
         Seed of the places.
     device
         ``cpu``, ``cuda`` or ``auto``.
+    heldout
+        From the name of a method with a network to the store of its held-out planes
+        (``superresolve --held-out``), where the factor takes all planes.
 
     Raises
     ------
@@ -88,9 +94,10 @@ def evaluate_slide(
     """
     real = Reference.load(reference)
     volumes = {name: Path(path) for name, path in restored.items()}
+    tests = {name: Path(path) for name, path in (heldout or {}).items()}
     _fits_reference(Path(acquired), real, settings)
     network = Inception(inception, device)
-    inputs = _inputs(Path(acquired), volumes, truth, patches, reference)
+    inputs = _inputs(Path(acquired), volumes, tests, truth, patches, reference)
     plan = {
         "stage": "evaluate",
         "algorithm": ALGORITHM,
@@ -112,6 +119,11 @@ def evaluate_slide(
         table = [{"slide": slide, "patient": patient, "factor": factor, **row} for row in paired]
         columns = ["slide", "patient", "factor", "method", "plane", "metric", "value", "n"]
         pd.DataFrame(table, columns=columns).to_csv(product / "paired.csv", index=False)
+        table_of = None if patches is None else Path(patches)
+        held = open_held(Path(acquired), volumes, tests, factor, settings, table_of)
+        checks = Checks(found, held, volumes, spec.channels, real.peaks, mask, settings)
+        who = {"factor": factor, "slide": slide, "patient": patient}
+        said = checks.write(folder, product, who)
         if not any(count for by_plane in images.values() for count in by_plane.values()):
             found.warnings.append("no crop of tissue fits into this slide")
         manifest = Manifest(
@@ -130,6 +142,7 @@ def evaluate_slide(
                 "generated_planes": int(found.generated.sum()),
                 "images": images,
                 "paired": bool(paired),
+                **said,
             },
             warnings=found.warnings,
         )
@@ -139,12 +152,14 @@ def evaluate_slide(
 def _inputs(
     acquired: Path,
     restored: Mapping[str, Path],
+    heldout: Mapping[str, Path],
     truth: str | Path | None,
     patches: str | Path | None,
     reference: str | Path,
 ) -> dict[str, str]:
     inputs = {"acquired": identity(acquired), "reference": identity(reference)}
     inputs |= {f"restored {name}": identity(path) for name, path in restored.items()}
+    inputs |= {f"held out {name}": identity(path) for name, path in heldout.items()}
     if patches:
         inputs["patches"] = identity(patches)
     if truth and manifest_path(truth).exists():

@@ -22,6 +22,10 @@ def test_the_demo_passes_all_eight_stages(demo):
         assert plan.count(rule) == 1
     for rule in ("superresolve_slide", "evaluate_slide"):
         assert plan.count(rule) == 2 * restored
+    # At 4×, every second plane of these stacks is left out: the volume is its own test.
+    assert [job["wildcards"].split("factor=")[1] for job in plan.of("superresolve_heldout")] == [
+        "2"
+    ] * restored
     assert plan.count("report_cohort") == 1
     assert plan.count("fetch_inception") == 1
 
@@ -59,6 +63,9 @@ def test_a_cohort_of_1129_slides_plans(project):
     plan = project.plan("--quiet", "reason")
     for rule, jobs in [("ingest_slide", 700 - 600 + 429), ("superresolve_slide", 429)]:
         assert plan.count(rule) == jobs
+    of_a_slide = [job for job in plan.jobs if "slide=S1128" in job.get("wildcards", "")]
+    # ingest, patch, denoise, superresolve, held-out planes, evaluate
+    assert len(of_a_slide) == 6
 
 
 def two_cohorts(project):
@@ -180,6 +187,17 @@ def test_the_models_of_a_denoiser_are_files_its_jobs_wait_for(project):
         assert "resources/models/prior/msdsr.json" in job["input"]
         assert "resources/models/calibrator/msdsr.json" in job["input"]
         assert "gpu=1" in job["resources"]
+
+
+def test_planes_are_held_out_where_the_factor_shows_all(project):
+    methods = ["linear", "msdsr", "ms_unet"]
+    with_methods(project, methods, {"ms_unet": "masked"}, factors=(2, 4, 5))
+    plan = project.plan("report_new")
+    found = {job["wildcards"].split("slide=C, ")[1] for job in plan.of("superresolve_heldout")}
+    assert found == {"method=msdsr, factor=2", "method=ms_unet, factor=2"}
+    inputs = {job["wildcards"][-1]: job["input"] for job in plan.of("evaluate_slide")}
+    assert "msdsr_2x_heldout.ome.zarr" in inputs["2"]
+    assert "heldout" not in inputs["4"] + inputs["5"]
 
 
 def test_several_samples_make_a_second_store_after_a_calibration(project):

@@ -13,12 +13,13 @@ def test_there_is_no_default_profile():
 
 def test_slurm_jobs_carry_what_they_ask_for(demo):
     plan = demo.plan(profile="slurm")
-    for rule in ("train_model", "superresolve_slide"):
+    with_gpu = ("train_model", "superresolve_slide", "superresolve_heldout")
+    for rule in with_gpu:
         for job in plan.of(rule):
             assert "gpu=1" in job["resources"]
             assert "cpus_per_gpu=8" in job["resources"]
     for job in plan.jobs:
-        if job["rule"] not in ("train_model", "superresolve_slide", "all"):
+        if job["rule"] not in (*with_gpu, "all"):
             assert not re.search(r"\bgpu=[1-9]|cpus_per_gpu", job["resources"])
             assert "mem_mb=" in job["resources"]
             assert "runtime=" in job["resources"]

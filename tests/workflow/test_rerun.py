@@ -14,7 +14,7 @@ STAGES = {
     "ingest": ({"chunk_yx": 128}, {"ingest_slide"}),
     "patch": ({"smoothing_um": 2.0}, {"patch_slide"}),
     "trainset": ({"min_tissue_fraction": 0.2}, {"trainset_slide", "build_trainset"}),
-    "superresolve": ({"eta": 0.5}, {"superresolve_slide"}),
+    "superresolve": ({"eta": 0.5}, {"superresolve_slide", "superresolve_heldout"}),
     "evaluate": ({"crop": 24}, {"evaluate_reference", "evaluate_slide", "evaluate_cohort"}),
     "report": ({"title": "Another"}, {"report_cohort"}),
 }
@@ -94,10 +94,18 @@ def test_a_changed_section_leaves_earlier_stages_alone(planned):
     plan = planned(superresolve={"steps": 3})
     assert plan.rules() == {
         "superresolve_slide",
+        "superresolve_heldout",
         "evaluate_slide",
         "evaluate_cohort",
         "report_cohort",
     }
+
+
+def test_another_field_of_held_out_planes_restores_no_volume_again(planned):
+    plan = planned(evaluate={"heldout": 128})
+    assert "superresolve_heldout" in plan.changed()
+    assert "superresolve_slide" not in plan.rules()
+    assert "superresolve_heldout" not in planned(evaluate={"heldout": "none"}).rules()
 
 
 def test_another_factor_runs_alone(planned):

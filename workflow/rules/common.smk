@@ -15,7 +15,7 @@ from msdsr.configfile import check_config
 from msdsr.errors import UserError
 from msdsr.sheet import read_sheet, refuse_leaks
 from msdsr.shipped import model_folder
-from msdsr.volume import auto_factor
+from msdsr.volume import auto_factor, held_out
 
 Slide = namedtuple("Slide", "cohort slide patient path split voxel_um channels truth label flagged")
 
@@ -331,6 +331,50 @@ def restored_flags(wildcards):
     """Return `--restored METHOD=STORE` for each method of the job's slide and factor."""
     folder = f"results/{wildcards.cohort}/slides/{wildcards.slide}"
     return [f"--restored={m}={folder}/{m}_{wildcards.factor}x.ome.zarr" for m in METHODS]
+
+
+def held_out_methods(wildcards):
+    """Return the methods whose held-out planes are restored by a job of their own.
+
+    Those with a network; not where the factor leaves out planes itself, nor beyond what models
+    learn.
+    """
+    voxel = parse_voxel(slide_of(wildcards).voxel_um)
+    plan = held_out(int(wildcards.factor), voxel)
+    if CONFIG.evaluate.heldout == "none" or plan.gap == 1 or not plan.learnt:
+        return []
+    return [method for method in METHODS if method in MODELS[wildcards.cohort]]
+
+
+def held_out_store(wildcards, method, ending):
+    """Return a product of a method's held-out planes."""
+    folder = f"results/{wildcards.cohort}/slides/{wildcards.slide}"
+    return f"{folder}/{method}_{wildcards.factor}x_heldout{ending}"
+
+
+def heldout_files(wildcards):
+    """Return the stores of held-out planes that a slide is judged by, and their manifests."""
+    found = []
+    for method in held_out_methods(wildcards):
+        for spread in ("", "_std") if method in SAMPLED_METHODS else ("",):
+            endings = (f"{spread}.ome.zarr", f"{spread}.json")
+            found += [held_out_store(wildcards, method, ending) for ending in endings]
+    return found
+
+
+def heldout_flags(wildcards):
+    """Return `--held-out METHOD=STORE` for each method that has such a store."""
+    return [
+        f"--held-out={method}={held_out_store(wildcards, method, '.ome.zarr')}"
+        for method in held_out_methods(wildcards)
+    ]
+
+
+def spread_files(wildcards):
+    """Return the standard deviations of the samples of the job's slide and factor."""
+    folder = f"results/{wildcards.cohort}/slides/{wildcards.slide}"
+    methods = [method for method in METHODS if method in SAMPLED_METHODS]
+    return [f"{folder}/{method}_{wildcards.factor}x_std.ome.zarr" for method in methods]
 
 
 def truth_flags(wildcards):

@@ -56,6 +56,8 @@ rule evaluate_slide:
             "results/{{cohort}}/slides/{{slide}}/{method}_{{factor}}x.json",
             method=METHODS,
         ),
+        spreads=spread_files,
+        heldout=heldout_files,
         truth=branch(of_slide("truth"), then=of_slide("truth")),
         reference="results/{cohort}/reference.npz",
         reference_manifest="results/{cohort}/reference.json",
@@ -74,17 +76,18 @@ rule evaluate_slide:
         mem_mb=growing(8000),
         runtime=240,
     params:
-        algorithm=1,
+        algorithm=2,
         settings=settings("evaluate"),
         patient=of_slide("patient"),
         seed=CONFIG.seed,
         restored=restored_flags,
+        heldout=heldout_flags,
         truth=truth_flags,
         work="results/.work/{cohort}/{slide}/metrics_{factor}x",
     shell:
         "msdsr evaluate slide {input.acquired} {output.metrics} --slide {wildcards.slide}"
         " --patient {params.patient} --factor {wildcards.factor} --seed {params.seed}"
-        " {params.restored:q} --reference {input.reference} --inception {input.inception:q}"
+        " {params.restored:q} {params.heldout:q} --reference {input.reference} --inception {input.inception:q}"
         " --patches {input.patches} {params.truth:q} --work {params.work}"
         " --settings {params.settings:q} > {log} 2>&1"
 
@@ -123,7 +126,7 @@ rule evaluate_cohort:
         mem_mb=growing(8000),
         runtime=120,
     params:
-        algorithm=1,
+        algorithm=2,
         settings=settings("evaluate"),
         slides=digest(slides_in("infer")),
         sheet=lookup(dpath="cohorts/{cohort}/sheet", within=config),
