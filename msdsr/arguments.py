@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from msdsr.config import Section
 from msdsr.configfile import explain
 from msdsr.errors import UserError
+from msdsr.failures import Failure, failures_path, read_failures
 from msdsr.manifest import manifest_path
 from msdsr.sheet import read_sheet
 from msdsr.volume import VoxelSize
@@ -150,10 +151,15 @@ class SlideFiles:
 
 
 def cohort_slides(
-    cohort: str, sheet: Path, results: Path, splits: Iterable[str] = ("train", "val", "infer")
+    cohort: str,
+    sheet: Path,
+    results: Path,
+    splits: Iterable[str] = ("train", "val", "infer"),
+    *,
+    without: Iterable[str] = (),
 ) -> list[SlideFiles]:
-    """Return the slides of a cohort, of some splits, in the sheet's order."""
-    wanted = set(splits)
+    """Return the slides of a cohort, of some splits, in the sheet's order, without some."""
+    wanted, left_out = set(splits), set(without)
     rows = read_sheet(sheet, check_files=False)
     return [
         SlideFiles(
@@ -167,8 +173,13 @@ def cohort_slides(
             row["class"],
         )
         for row in rows.to_dict("records")
-        if row["split"] in wanted
+        if row["split"] in wanted and row["slide"] not in left_out
     ]
+
+
+def failed_slides(cohort: str, results: Path, asked: bool) -> list[Failure]:
+    """Return the slides of a cohort that failed, where ``--without-failed`` asks for them."""
+    return read_failures(failures_path(results, cohort)) if asked else []
 
 
 def cohort_manifests(

@@ -13,6 +13,7 @@ from msdsr import __version__
 from msdsr.arguments import (
     cohort_manifests,
     cohort_slides,
+    failed_slides,
     parse_factor,
     parse_pairs,
     parse_planes,
@@ -22,7 +23,17 @@ from msdsr.arguments import (
 )
 from msdsr.cli_config import config_app
 from msdsr.cli_evaluate import evaluate_app
-from msdsr.cli_options import Cohort, Device, Results, Seed, Settings, Sheet, Work, close
+from msdsr.cli_options import (
+    Cohort,
+    Device,
+    Results,
+    Seed,
+    Settings,
+    Sheet,
+    WithoutFailed,
+    Work,
+    close,
+)
 from msdsr.cli_share import export
 from msdsr.cli_sources import fetch_app, phantom_app, sheet_app
 from msdsr.cli_trainset import trainset_app
@@ -261,13 +272,15 @@ def report(
     curve: Annotated[list[str] | None, typer.Option(help="MODEL=metrics.jsonl, repeated.")] = None,
     attribution: Annotated[str, typer.Option(help="Source and licence of the data.")] = "",
     results: Results = Path("results"),
+    without_failed: WithoutFailed = False,
     settings: Settings = "{}",
 ) -> None:
     """Build the cohort's page, and a page of each slide with the viewer."""
     from msdsr.report import ReportSlide, build_report
 
     curves = parse_pairs("--curve", curve or [])
-    slides = cohort_slides(cohort, sheet, results)
+    failed = failed_slides(cohort, results, without_failed)
+    slides = cohort_slides(cohort, sheet, results, without=[f.slide for f in failed])
     manifest = build_report(
         cohort=cohort,
         metrics_dir=metrics,
@@ -289,6 +302,7 @@ def report(
         out_dir=out,
         settings=parse_settings(ReportConfig, settings),
         attribution=attribution,
+        failed=failed,
     )
     close(manifest, out / "index.html")
 

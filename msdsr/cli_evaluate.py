@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from msdsr.arguments import cohort_slides, parse_pairs, parse_settings
+from msdsr.arguments import cohort_slides, failed_slides, parse_pairs, parse_settings
 from msdsr.cli_options import (
     Cohort,
     Device,
@@ -16,6 +16,7 @@ from msdsr.cli_options import (
     Seed,
     Settings,
     Sheet,
+    WithoutFailed,
     Work,
     close,
 )
@@ -33,6 +34,7 @@ def evaluate_reference(
     inception: Inception,
     work: Work,
     results: Results = Path("results"),
+    without_failed: WithoutFailed = False,
     seed: Seed = 0,
     device: Device = "auto",
     settings: Settings = "{}",
@@ -40,7 +42,8 @@ def evaluate_reference(
     """Compute the features of a cohort's real XY planes (split val)."""
     from msdsr.evaluate import build_reference as run
 
-    found = cohort_slides(cohort, cohort_sheet, results, ("val",))
+    failed = [f.slide for f in failed_slides(cohort, results, without_failed)]
+    found = cohort_slides(cohort, cohort_sheet, results, ("val",), without=failed)
     if not found:
         raise UserError(
             cohort_sheet, "no slide of split val", "real planes to compare with", "add one"
@@ -109,12 +112,14 @@ def evaluate_cohort(
     reference: Annotated[Path, typer.Option(help="The cohort's reference.npz.")],
     factor: Annotated[list[int], typer.Option(help="A factor, repeated.")],
     results: Results = Path("results"),
+    without_failed: WithoutFailed = False,
     settings: Settings = "{}",
 ) -> None:
     """Merge the slides' numbers into the cohort's tables."""
     from msdsr.evaluate import evaluate_cohort as run
 
-    slides = cohort_slides(cohort, sheet, results, ("infer",))
+    failed = [f.slide for f in failed_slides(cohort, results, without_failed)]
+    slides = cohort_slides(cohort, sheet, results, ("infer",), without=failed)
     manifest = run(
         [files.metrics(f) for files in slides for f in factor],
         reference,

@@ -20,6 +20,12 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Results = Annotated[Path, typer.Option(help="Where the cohorts' folders are.")]
 Cohort = Annotated[str, typer.Option(help="Name of the cohort.")]
 Sheet = Annotated[Path, typer.Option(help="The cohort's sample sheet.")]
+WithoutFailed = Annotated[
+    bool,
+    typer.Option(
+        "--without-failed", help="Leave out the slides that results/COHORT/failed.csv names."
+    ),
+]
 Inception = Annotated[Path, typer.Option(help="The Inception network (`msdsr fetch inception`).")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
 Fetched = Annotated[

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from msdsr.arguments import cohort_slides, parse_pairs, parse_settings
-from msdsr.cli_options import Results, Settings, Work, close
+from msdsr.arguments import cohort_slides, failed_slides, parse_pairs, parse_settings
+from msdsr.cli_options import Results, Settings, WithoutFailed, Work, close
 from msdsr.config import TrainsetConfig
 from msdsr.errors import UserError
 from msdsr.sheet import read_sheet, refuse_leaks
@@ -37,18 +37,24 @@ def trainset_build(
     sheet: Annotated[list[str], typer.Option(help="COHORT=SHEET, once for each cohort.")],
     work: Work,
     results: Results = Path("results"),
+    without_failed: WithoutFailed = False,
     settings: Settings = "{}",
 ) -> None:
     """Gather the images of cohorts; slides that were not decoded yet are decoded."""
+    from msdsr.failures import teaches
     from msdsr.trainset import TrainSlide, build_trainset
 
     sheets = parse_pairs("--sheet", sheet)
     tables = {cohort: read_sheet(path, check_files=False) for cohort, path in sheets.items()}
     refuse_leaks(list(tables), tables)
+    failed = {
+        cohort: [f.slide for f in failed_slides(cohort, results, without_failed) if not teaches(f)]
+        for cohort in sheets
+    }
     found = [
         (cohort, files)
         for cohort, path in sheets.items()
-        for files in cohort_slides(cohort, path, results, ("train", "val"))
+        for files in cohort_slides(cohort, path, results, ("train", "val"), without=failed[cohort])
     ]
     channels = {files.channels for _, files in found}
     if len(channels) > 1:

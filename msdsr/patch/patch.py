@@ -69,7 +69,7 @@ def patch(
     Raises
     ------
     UserError
-        When there is no such volume, or no such plane in it.
+        When there is no such volume, or no such plane in it; when no plane or no patch is of use.
     """
     out = Path(out)
     clock = Stopwatch()
@@ -87,6 +87,7 @@ def patch(
     stacked = read_spec(volume).stacked
     grid = (stack_grid if stacked else images_grid)(name, opened, settings)
     flags = flag_planes(opened, settings, flagged)
+    _refuse_useless(volume, grid, flags, planes)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.writing")
     grid.table.to_parquet(temporary, index=False)
@@ -112,6 +113,25 @@ def patch(
     )
     write_manifest(out, manifest)
     return manifest
+
+
+def _refuse_useless(volume: str | Path, grid: Grid, flags: Sequence[Flag], planes: int) -> None:
+    """Refuse a slide that nothing can be learnt from or restored to any use."""
+    if len(flags) == planes:
+        reasons = ", ".join(dict.fromkeys(flag.reason for flag in flags))
+        raise UserError(
+            volume,
+            f"every plane is flagged ({reasons})",
+            "at least one plane of use",
+            "acquire it again, or take the slide out of the sample sheet",
+        )
+    if grid.table["background"].all():
+        raise UserError(
+            volume,
+            f"no tissue: all {len(grid.table)} patches are background",
+            "a patch with as much tissue as patch.min_tissue_fraction",
+            "lower it, or take the slide out of the sample sheet",
+        )
 
 
 def _tell(flags: Sequence[Flag], planes: int) -> list[str]:

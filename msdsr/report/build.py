@@ -11,6 +11,7 @@ from typing import Any
 
 from msdsr.config import ReportConfig
 from msdsr.errors import UserError
+from msdsr.failures import Failure
 from msdsr.manifest import (
     Manifest,
     Stopwatch,
@@ -88,6 +89,7 @@ def build_report(
     settings: ReportConfig,
     attribution: str,
     notes: Sequence[str] = (),
+    failed: Sequence[Failure] = (),
 ) -> Manifest:
     """Build the report of a cohort.
 
@@ -114,6 +116,8 @@ def build_report(
         Source and licence of the data.
     notes
         Sentences for the reader, shown on top.
+    failed
+        Slides that are in none of the above because they failed.
 
     Raises
     ------
@@ -151,7 +155,8 @@ def build_report(
         pages={slide: f"slides/{name}" for slide, name in names.items()},
         without_page=len(slides) - len(viewed),
         notes_of={s.slide: s.notes for s in slides},
-        notes=list(notes),
+        notes=[*notes, *_left_out(failed)],
+        failed=failed,
         attribution=attribution,
         stages=stages(records),
         versions=versions(m for _, m in records),
@@ -175,6 +180,7 @@ def build_report(
             "slides": len(slides),
             "slides_with_pictures": len(shown),
             "slides_with_viewer": len(viewed),
+            **({"slides_failed": len(failed)} if failed else {}),
             "figures": len(charts) + sum(len(each.plates) for each in shown),
         },
         measured={"page_bytes": len(page.encode()), "largest_slide_page_bytes": largest},
@@ -208,6 +214,14 @@ def _run_warnings(records: Sequence[tuple[Path, Manifest]]) -> list[str]:
         if m.stage != "evaluate"
         for w in m.warnings
     ]
+
+
+def _left_out(failed: Sequence[Failure]) -> list[str]:
+    """Say on top that slides are missing."""
+    if not failed:
+        return []
+    slides = "1 slide is" if len(failed) == 1 else f"{len(failed)} slides are"
+    return [f"{slides} missing here because processing failed: see Failed slides below."]
 
 
 def _window(summary: Mapping[str, Any]) -> Window:

@@ -62,3 +62,19 @@ def test_a_constant_slide_is_tissue():
 def test_no_volume_is_told(tmp_path):
     with pytest.raises(UserError, match="not a Zarr store"):
         patch(tmp_path / "raw.ome.zarr", tmp_path / "p.parquet", settings=PatchConfig())
+
+
+def test_a_slide_of_no_use_is_refused(tmp_path, textured):
+    blank, empty = tmp_path / "blank.ome.zarr", tmp_path / "empty.ome.zarr"
+    write_volume(
+        blank, np.full((1, 4, 32, 32), 700, np.uint16), VoxelSize(1, 1, 1), ("A",), name="b"
+    )
+    write_manifest(blank, Manifest(stage="ingest", algorithm=1))
+    with pytest.raises(UserError, match=r"every plane is flagged \(empty"):
+        patch(blank, tmp_path / "blank.parquet", settings=PatchConfig())
+    write_volume(empty, textured(), VoxelSize(1, 1, 1), ("A", "B"), name="e")
+    write_manifest(empty, Manifest(stage="ingest", algorithm=1))
+    strict = PatchConfig(min_tissue_fraction=1.0, smoothing_um=1.0)
+    with pytest.raises(UserError, match=r"no tissue: all 1 patches are background"):
+        patch(empty, tmp_path / "empty.parquet", settings=strict)
+    assert not list(tmp_path.glob("*.parquet"))

@@ -5,6 +5,8 @@ its products, so that Snakemake runs, records and plans as it would with the rea
 """
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -45,6 +47,17 @@ def option(arguments, name):
     return arguments[arguments.index(name) + 1] if name in arguments else None
 
 
+def fail_as_the_raw_file_says(raw):
+    """A raw file that reads `wrong …` is refused, one that reads `killer` kills its stage."""
+    text = Path(raw).read_text()
+    if text.startswith("wrong"):
+        print(f"msdsr: error: {raw}: {text}", file=sys.stderr)
+        raise SystemExit(2)
+    if text.startswith("killer"):
+        print("ingest: 3 of 7 shards", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def main():
     arguments = sys.argv[1:]
     with Path("commands.jsonl").open("a") as log:
@@ -57,6 +70,8 @@ def main():
         return
     if verb == ("fetch", "blastocyst"):
         raise SystemExit("the stand-in does not fetch")
+    if verb == ("ingest",):
+        fail_as_the_raw_file_says(arguments[1])
     if option(arguments, "--part"):
         return  # a part publishes nothing
     product = arguments[VERBS[verb]]

@@ -1,10 +1,13 @@
 """The whole way with the real stages, on a phantom of a few thousand voxels."""
 
+import io
 import json
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
+import tifffile
 import torch
 
 from msdsr.config import ModelConfig, PhantomConfig
@@ -128,9 +131,26 @@ def test_a_phantom_comes_out_as_a_report(project):
     again = project.run()
     assert "Nothing to be done" in again, again
 
-    # A damaged raw file stops its slide with one line, and leaves what was made.
-    raw = results / "tiny/raw_files/P03-S1.tif"
-    raw.write_bytes(raw.read_bytes()[:200])
-    said = project.run("--forcerun", "ingest_slide", "--until", "ingest_slide", expect=1)
-    assert "msdsr: error: " in said
+    # A damaged file and a slide without tissue: the report is made without them, and says why.
+    raw = (results / "tiny/raw_files/P03-S1.tif").read_bytes()
+    for slide, content in (("damaged", raw[:200]), ("blank", blank_tiff())):
+        (project.folder / f"{slide}.tif").write_bytes(content)
+    columns = ["slide", "patient", "path", "notes", "truth"]
+    added = [[slide, slide, f"{slide}.tif", "", ""] for slide in ("damaged", "blank")]
+    template = rows[rows["slide"] == "P03-S1"].to_dict("records")[0]
+    more = [template | dict(zip(columns, values, strict=True)) for values in added]
+    write_sheet(project.folder / "config/cohorts/tiny.tsv", pd.concat([rows, pd.DataFrame(more)]))
+    said = project.run("--retries", "0", expect=1)
     assert "Traceback" not in said
+    page = (results / "tiny/report/index.html").read_text()
+    assert "damaged.tif: cut short" in page
+    assert "every plane is flagged (empty)" in page
+    assert "P03-S1" in page
+
+
+def blank_tiff():
+    """Return the bytes of a stack in which nothing is to be seen."""
+    file = io.BytesIO()
+    stack = np.full((6, 2, 64, 64), 700, np.uint16)
+    tifffile.imwrite(file, stack, imagej=True, metadata={"axes": "ZCYX"})
+    return file.getvalue()

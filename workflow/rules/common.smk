@@ -13,11 +13,17 @@ from msdsr.arguments import parse_voxel
 from msdsr.config import RestoringMethod
 from msdsr.configfile import check_config
 from msdsr.errors import UserError
+from msdsr.failures import failures_path, read_failures, teaches
+from msdsr.finish import KEY as WITHOUT_FAILED
 from msdsr.sheet import read_sheet, refuse_leaks
 from msdsr.shipped import model_folder
 from msdsr.volume import auto_factor, held_out
 
 Slide = namedtuple("Slide", "cohort slide patient path split voxel_um channels truth label flagged")
+
+# How a run goes about it, for `--config` alone: no science, so no part of the configuration, and no
+# result depends on it.
+FINISHING = bool(config.pop(WITHOUT_FAILED, False))  # leave out the slides of failed.csv
 
 RESERVED = ("benchmarks", "cohort", "logs", "models", "resources")
 
@@ -79,9 +85,26 @@ def slides_of(cohort, table):
     }
 
 
+def read_failed(cohort):
+    """Return the slides of a cohort that failed, by name; none unless this run leaves them out."""
+    if not FINISHING:
+        return {}
+    try:
+        failures = read_failures(failures_path("results", cohort))
+    except UserError as error:
+        raise WorkflowError(error.line()) from None
+    return {failure.slide: failure for failure in failures}
+
+
 def slides_to_restore(cohort):
     """Return the slides of a cohort that are superresolved."""
-    return [s for s in SLIDES[cohort].values() if s.split == "infer"]
+    return slides_of_splits(cohort, "infer")
+
+
+def slides_of_splits(cohort, *splits):
+    """Return the slides of a cohort in these splits, without those that failed."""
+    failed = FAILED[cohort]
+    return [s for s in SLIDES[cohort].values() if s.split in splits and s.slide not in failed]
 
 
 def read_factors(cohort):
@@ -126,6 +149,7 @@ COHORTS = list(CONFIG.cohorts)
 TABLES = {cohort: read_table(cohort) for cohort in COHORTS}
 check_patients(TABLES)
 SLIDES = {cohort: slides_of(cohort, table) for cohort, table in TABLES.items()}
+FAILED = {cohort: read_failed(cohort) for cohort in COHORTS}
 FACTORS = {cohort: read_factors(cohort) for cohort in COHORTS}
 MODELS = {cohort: read_models(cohort) for cohort in COHORTS}
 RESTORING_METHODS = get_args(RestoringMethod)
@@ -165,13 +189,18 @@ def of_slide(field):
 
 def slides_in(*splits):
     """Return an input function: the slides of the job's cohort in these splits."""
-    return lambda wildcards: [s for s in SLIDES[wildcards.cohort].values() if s.split in splits]
+    return lambda wildcards: slides_of_splits(wildcards.cohort, *splits)
 
 
 def slides_to_learn_from(wildcards):
     """Return the train and val slides of all cohorts that teach the job's model."""
     cohorts = CONFIG.models[wildcards.model].cohorts
-    return [s for c in cohorts for s in SLIDES[c].values() if s.split != "infer"]
+    return [
+        s
+        for c in cohorts
+        for s in SLIDES[c].values()
+        if s.split != "infer" and teaches(FAILED[c].get(s.slide))
+    ]
 
 
 def factors_of_cohort(wildcards):
@@ -195,7 +224,13 @@ def digest(select):
 
 def truths_of_cohort(wildcards):
     """Return the truths of the job's cohort, of the slides that are restored and have one."""
-    return [s.truth for s in SLIDES[wildcards.cohort].values() if s.split == "infer" and s.truth]
+    return [s.truth for s in slides_to_restore(wildcards.cohort) if s.truth]
+
+
+def digest_of_failed(wildcards):
+    """Return a short hash of the cohort's slides that failed, and why; nothing where none did."""
+    failed = sorted(f"{f.slide} {f.stage} {f.reason}" for f in FAILED[wildcards.cohort].values())
+    return hashlib.sha256(json.dumps(failed).encode()).hexdigest()[:16] if failed else ""
 
 
 def phantom_slides(with_truth):
@@ -412,7 +447,8 @@ def cohort_products(cohort):
     """Return what a cohort is for: its report; without slides to superresolve, its volumes."""
     if slides_to_restore(cohort):
         return [f"results/{cohort}/report/index.html"]
-    folders = [f"results/{cohort}/slides/{slide}" for slide in SLIDES[cohort]]
+    slides = slides_of_splits(cohort, "train", "val", "infer")
+    folders = [f"results/{cohort}/slides/{s.slide}" for s in slides]
     return [f"{folder}/{name}.json" for folder in folders for name in ("denoised", "patches")]
 
 

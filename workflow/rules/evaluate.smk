@@ -40,7 +40,7 @@ rule evaluate_reference:
     shell:
         "msdsr evaluate reference {output.features} --cohort-sheet {params.sheet:q}"
         " --cohort {wildcards.cohort} --inception {input.inception:q} --seed {params.seed}"
-        " --work {params.work} --settings {params.settings:q} > {log} 2>&1"
+        " --work {params.work} --without-failed --settings {params.settings:q} > {log} 2>&1"
 
 
 rule evaluate_slide:
@@ -134,4 +134,4 @@ rule evaluate_cohort:
     shell:
         "msdsr evaluate cohort {output.metrics} --cohort {wildcards.cohort}"
         " --sheet {params.sheet:q} {params.factors} --reference {input.reference}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        " --without-failed --settings {params.settings:q} > {log} 2>&1"

@@ -53,6 +53,7 @@ rule report_cohort:
         algorithm=2,
         settings=settings("report"),
         slides=digest(slides_in("train", "val", "infer")),
+        failed=digest_of_failed,
         sheet=lookup(dpath="cohorts/{cohort}/sheet", within=config),
         attribution=attribution_flags,
         curves=curve_flags,
@@ -60,4 +61,4 @@ rule report_cohort:
     shell:
         "msdsr report {params.folder} --cohort {wildcards.cohort} --sheet {params.sheet:q}"
         " --metrics {input.metrics} {params.curves:q} {params.attribution:q}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        " --without-failed --settings {params.settings:q} > {log} 2>&1"

@@ -67,4 +67,4 @@ rule build_trainset:
         work="results/.work/models/{model}/trainset",
     shell:
         "msdsr trainset build {output.store} {params.sheets:q} --work {params.work}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        " --without-failed --settings {params.settings:q} > {log} 2>&1"
