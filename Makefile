@@ -3,6 +3,8 @@
 # make example   the public example: one real volume with known truth
 # make browser   installs Debian's Chromium for the browser tests, where there is none (as root)
 # make demo-model  trains resources/models/phantom-tiny anew (hours on a CPU)
+# make container  the image for `--sdm apptainer`: msdsr.sif (VARIANT=cuda: for GPUs)
+# make container-check  what the image is made from, linted and installed as in the Dockerfile
 # make lint      the linters and the type checker
 # make docs      the documentation, in site/
 # make clean     removes what can be made again, but never results/
@@ -11,7 +13,7 @@
 # reused until pyproject.toml or constraints.txt change. Paths are relative: the folder's own path
 # may hold spaces.
 
-.PHONY: help demo test example browser demo-model lint docs clean
+.PHONY: help demo test example browser demo-model container container-check lint docs clean
 .DEFAULT_GOAL := help
 
 STAMP := .venv/.msdsr
@@ -93,6 +95,23 @@ browser:
 	echo "Installing Chromium"; \
 	apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium
+
+VARIANT := cpu
+# With Apptainer, the file that the rules look for; else, with Docker, an image of that name.
+container:
+	@if command -v apptainer >/dev/null 2>&1; then \
+		apptainer build --build-arg variant=$(VARIANT) msdsr.sif container/msdsr.def; \
+	elif command -v docker >/dev/null 2>&1; then \
+		docker build --file container/Dockerfile --build-arg VARIANT=$(VARIANT) \
+			--tag msdsr:$(VARIANT) .; \
+	else \
+		echo "make: neither apptainer nor docker to be found: expected one of them" >&2; exit 2; \
+	fi
+
+# torch comes from where pip is set up to look: the index of CPU builds is the image's own.
+container-check: $(STAMP)
+	.venv/bin/hadolint container/Dockerfile
+	TORCH_INDEX= $(PYTHON) container/check.py
 
 lint: $(STAMP)
 	$(PYTHON) -m ruff check
