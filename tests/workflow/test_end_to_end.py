@@ -120,13 +120,20 @@ def test_a_phantom_comes_out_as_a_report(project):
     slide = results / "tiny/slides/P03-S1"
     for stage in (
         "raw", "patches", "denoised", "msdsr_2x", "msdsr_2x_std", "msdsr_2x_calibration",
-        "ms_unet_2x", "e2e_unet_2x", "metrics_2x",
+        "ms_unet_2x", "e2e_unet_2x", "msdsr_2x_heldout", "msdsr_2x_heldout_std",
+        "e2e_unet_2x_heldout", "metrics_2x",
     ):  # fmt: skip
         assert json.loads((slide / f"{stage}.json").read_text())["algorithm"] >= 1
     spread = json.loads((slide / "msdsr_2x_std.json").read_text())
     calibrated = json.loads((slide / "msdsr_2x_calibration.json").read_text())
     assert spread["counts"]["scales"] == calibrated["counts"]["scales"]
     assert set(np.unique(read_label(slide / "msdsr_2x.ome.zarr", "origin"))) >= {1, 2}
+    heldout = pd.read_csv(results / "tiny/metrics/heldout.csv")
+    assert set(heldout.method) == {"ceiling", *CONFIG["evaluate"]["baselines"], "msdsr", *UNETS}
+    assert set(pd.read_csv(results / "tiny/metrics/uncertainty.csv").against) == {
+        "heldout", "truth",
+    }  # fmt: skip
+    assert len(pd.read_csv(results / "tiny/metrics/hotspots.csv"))
     assert (results / "models/smallest/model/metrics.jsonl").stat().st_size > 0
     again = project.run()
     assert "Nothing to be done" in again, again
