@@ -34,7 +34,7 @@ from msdsr.cli_options import (
     Work,
     close,
 )
-from msdsr.cli_share import export
+from msdsr.cli_share import compare, export
 from msdsr.cli_sources import fetch_app, phantom_app, sheet_app
 from msdsr.cli_trainset import trainset_app
 from msdsr.cli_weights import weights_app
@@ -63,6 +63,7 @@ app.add_typer(trainset_app, name="trainset")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(weights_app, name="weights")
 app.command()(export)
+app.command()(compare)
 
 
 @app.callback(invoke_without_command=True)

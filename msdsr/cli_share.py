@@ -1,4 +1,4 @@
-"""``msdsr export``: products for other people and other programs."""
+"""``msdsr export`` and ``compare``: results for other people and other programs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from msdsr.cli_options import close
+from msdsr.cli_options import Results, close
 
 
 def export(
@@ -41,3 +41,17 @@ def export(
         target = Path("export") / source.resolve().name.split(".")[0]
     manifest, product = run(source, target, how, level)
     close(manifest, product)
+
+
+def compare(
+    first: Annotated[
+        str, typer.Argument(help="A cohort: results/<cohort>, its report, or its name.")
+    ],
+    second: Annotated[str, typer.Argument(help="The cohort to set beside it.")],
+    out: Annotated[Path, typer.Option(help="Page to make (….html).")] = Path("comparison.html"),
+    results: Results = Path("results"),
+) -> None:
+    """Set the reports of two cohorts side by side in one page."""
+    from msdsr.report.compare import build_comparison
+
+    typer.echo(f"compare: {build_comparison(first, second, out, results)}")
