@@ -1,6 +1,7 @@
 # make demo      all eight stages on the embedded phantom cohort, on the CPU
 # make test      the tests
 # make example   the public example: one real volume with known truth
+# make cluster   the workflow on a real Slurm, with faults; installs Debian's Slurm (as root)
 # make browser   installs Debian's Chromium for the browser tests, where there is none (as root)
 # make demo-model  trains resources/models/phantom-tiny anew (hours on a CPU)
 # make container  the image for `--sdm apptainer`: msdsr.sif (VARIANT=cuda: for GPUs)
@@ -13,7 +14,7 @@
 # reused until pyproject.toml or constraints.txt change. Paths are relative: the folder's own path
 # may hold spaces.
 
-.PHONY: help demo test example browser demo-model container container-check lint docs clean
+.PHONY: help demo test example cluster browser demo-model container container-check lint docs clean
 .DEFAULT_GOAL := help
 
 STAMP := .venv/.msdsr
@@ -80,6 +81,26 @@ demo-model: $(STAMP)
 
 test: $(STAMP)
 	$(PYTHON) -m pytest $(ARGS)
+
+# A whole Slurm on this machine, started by the tests; Debian's own services of it are not used.
+SLURM := slurmctld slurmd slurm-client munge
+SLURM_TOOLS := slurmctld slurmd sbatch munged
+cluster: $(STAMP)
+	@for tool in $(SLURM_TOOLS); do \
+		PATH="$$PATH:/usr/sbin" command -v $$tool >/dev/null 2>&1 || missing="$$missing $$tool"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then \
+			echo "make: no$$missing to be found: expected Slurm's programs; install them" \
+				"(Debian: apt install $(SLURM))" >&2; \
+			exit 2; \
+		fi; \
+		echo "Installing Slurm"; \
+		apt-get update -qq && \
+			DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+			apt-get install -y -qq --no-install-recommends $(SLURM); \
+	fi
+	$(PYTHON) -m pytest tests/cluster $(ARGS)
 
 # The tests of the report's pages need a browser; without one they are skipped, but not in CI.
 BROWSERS := chromium chromium-browser google-chrome

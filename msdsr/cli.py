@@ -21,6 +21,7 @@ from msdsr.arguments import (
     parse_side,
     parse_voxel,
 )
+from msdsr.cli_cluster import cluster_app
 from msdsr.cli_config import config_app
 from msdsr.cli_evaluate import evaluate_app
 from msdsr.cli_options import (
@@ -55,6 +56,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cluster_app, name="cluster")
 app.add_typer(config_app, name="config")
 app.add_typer(fetch_app, name="fetch")
 app.add_typer(phantom_app, name="phantom")

@@ -1,4 +1,4 @@
-"""`python polling.py ARGUMENTS`: Snakemake that asks about its jobs every second, for tests alone.
+"""`python polling_snakemake.py ARGUMENTS`: Snakemake that looks at its jobs every second.
 
 The Slurm plug-in waits 10 s longer each time that nothing has ended, and no option turns that off:
 good manners towards a controller, and minutes of waiting where jobs last seconds.

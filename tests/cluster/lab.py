@@ -1,0 +1,184 @@
+"""A lab with a cluster: a folder with a cohort of phantoms, and Snakemake that runs it on Slurm."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import torch
+import yaml
+from sandbox import SlurmSandbox, wait_until
+
+from msdsr.config import PhantomConfig
+from msdsr.phantom import sheet_rows
+from msdsr.sheet import write_sheet
+
+REPOSITORY = Path(__file__).parents[2]
+POLLING = Path(__file__).with_name("polling_snakemake.py")
+PROFILE = REPOSITORY / "profiles/slurm"
+
+PHANTOM = {
+    "train_patients": 1,
+    "val_patients": 1,
+    "infer_patients": 1,
+    "size": 64,
+    "planes": 6,
+    "images_2d": 0,
+}
+CONFIG = {
+    "cohorts": {
+        "tiny": {
+            "sheet": "config/cohorts/tiny.tsv",
+            "source": "phantom",
+            "model": "smallest",
+        }
+    },
+    "models": {
+        "smallest": {
+            "preset": "tiny",
+            "cohorts": ["tiny"],
+            "network": {
+                "image_size": 16,
+                "block_out_channels": [8, 16],
+                "attention_levels": [False, False],
+                "attention_head_dim": 8,
+                "norm_num_groups": 4,
+            },
+            "optimiser": {
+                "images": 4800,  # some seconds, for faults to find it at work
+                "batch": 16,
+                "micro_batch": 16,
+                "validate_every": 1_000_000,
+                "validate_restored_every": 0,
+                "restored_crops": 4,
+                "checkpoint_minutes": 0.02,
+                "tracking": [],
+            },
+        },
+    },
+    "phantom": PHANTOM,
+    "patch": {"size": 32},
+    "trainset": {"size": 32, "min_side": 16},
+    "superresolve": {
+        "factors": [2],
+        "methods": ["msdsr"],
+        "steps": 20,
+        "stride": 12,
+        "block": 32,
+    },
+    "evaluate": {
+        "baselines": ["linear"],
+        "crop": 8,
+        "max_images": 12,
+        "max_reference_images": 20,
+        "inception": "stand-in network.pt",
+    },
+}
+
+
+class StandIn(torch.nn.Module):
+    """Sixteen features of a picture; for plumbing alone, its distances mean nothing."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.weight = torch.nn.Parameter(torch.randn(16, 3, 23, 23, generator=generator) / 40)
+
+    def forward(self, x):
+        return torch.relu(torch.nn.functional.conv2d(x, self.weight, stride=23)).mean((2, 3))
+
+
+class Lab:
+    """A working directory of its own, in a path with a space, on a file system all nodes see."""
+
+    def __init__(self, folder: Path, slurm: SlurmSandbox):
+        self.folder = folder
+        self.slurm = slurm
+
+    @classmethod
+    def furnish(cls, folder: Path, slurm: SlurmSandbox, **changes: object) -> Lab:
+        """Write configuration, sample sheet and the stand-in for Inception."""
+        (folder / "config/cohorts").mkdir(parents=True)
+        write_sheet(
+            folder / "config/cohorts/tiny.tsv", sheet_rows(PhantomConfig(**PHANTOM), "tiny")
+        )
+        (folder / "config/config.yaml").write_text(yaml.safe_dump(CONFIG | changes))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+            torch.jit.script(StandIn()).save(str(folder / "stand-in network.pt"))
+        return cls(folder, slurm)
+
+    def start(self, *arguments: object, profile: Path = PROFILE) -> subprocess.Popen[str]:
+        """Start Snakemake here, and do not wait for it."""
+        command = [sys.executable, POLLING, "--snakefile", REPOSITORY / "workflow/Snakefile"]
+        options = ["--profile", profile, "--latency-wait", 5]
+        with (self.folder / "said.txt").open("w") as said:
+            return subprocess.Popen(
+                [str(word) for word in (*command, *options, *arguments)],
+                cwd=self.folder,
+                env=self.slurm.env() | {"OMP_NUM_THREADS": "1"},
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+
+    def said(self) -> str:
+        """Return what the Snakemake that was started last has said."""
+        return (self.folder / "said.txt").read_text()
+
+    def finish(self, process: subprocess.Popen[str], expect: int = 0, timeout: float = 300) -> str:
+        """Wait for Snakemake and return all it said."""
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"not done in {timeout:.0f} s\n{self.said()}") from None
+        assert process.returncode == expect, f"{self.said()}\n{self.logs()}"
+        return self.said()
+
+    def run(self, *arguments: object, expect: int = 0, **options) -> str:
+        return self.finish(self.start(*arguments, **options), expect)
+
+    def logs(self) -> str:
+        """Return the ends of all logs of this lab, for a test that failed."""
+        paths = sorted((self.folder / "results/logs").rglob("*.log"), key=os.path.getmtime)
+        return "\n".join(f"--- {p}\n{p.read_text(errors='replace')[-3000:]}" for p in paths[-6:])
+
+    # --- what ran ---------------------------------------------------------------------------------
+
+    def jobs(self, run: str | None = None) -> list[dict[str, str]]:
+        """Return the jobs that this lab has had on Slurm, of one run or of all, with their rule."""
+        mine = [job for job in self.slurm.jobs() if self.is_mine(job)]
+        return [
+            job | {"Rule": re.match(r"rule_(.*?)(?:_wildcards_.*)?$", job["Comment"])[1]}
+            for job in mine
+            if run is None or job["JobName"] == run
+        ]
+
+    def is_mine(self, job: dict[str, str]) -> bool:
+        return job["JobName"] in self.runs()
+
+    def runs(self) -> list[str]:
+        """Return the ids of the runs of this lab, the oldest first."""
+        logs = sorted((self.folder / ".snakemake/log").glob("*.log"))
+        return [r for log in logs for r in re.findall(r"SLURM run ID: (\S+)", log.read_text())]
+
+    def count(self, run: str | None = None) -> Counter[str]:
+        """Return how many jobs each rule has had."""
+        return Counter(job["Rule"] for job in self.jobs(run))
+
+    def await_job(self, rule: str, state: str = "RUNNING") -> dict[str, str]:
+        """Wait until a job of a rule has come to a state, and return it."""
+
+        def found() -> list[dict[str, str]]:
+            return [j for j in self.jobs() if j["Rule"] == rule and j["JobState"] == state]
+
+        wait_until(lambda: bool(found()), f"{rule} {state}\n{self.said()}", timeout=180)
+        return found()[-1]
