@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -67,9 +69,9 @@ CONFIG = {
     "superresolve": {
         "factors": [2],
         "methods": ["msdsr"],
-        "steps": 20,
+        "steps": 8,
         "stride": 12,
-        "block": 32,
+        "checkpoint_minutes": 0.0,  # every step is saved
     },
     "evaluate": {
         "baselines": ["linear"],
@@ -93,6 +95,23 @@ class StandIn(torch.nn.Module):
         return torch.relu(torch.nn.functional.conv2d(x, self.weight, stride=23)).mean((2, 3))
 
 
+TIMES = ("created", "measured", "seconds", "images_per_s")
+"""What manifests and curves say of a run, and not of its result."""
+
+
+def unhurried(path: Path) -> object:
+    """Return what a file holds, without times and rates."""
+    if path.suffix == ".json" and path.name != "zarr.json":
+        return without_times(json.loads(path.read_text()))
+    if path.suffix == ".jsonl":
+        return [without_times(json.loads(line)) for line in path.read_text().splitlines()]
+    return path.read_bytes()
+
+
+def without_times(record: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in record.items() if key not in TIMES}
+
+
 class Lab:
     """A working directory of its own, in a path with a space, on a file system all nodes see."""
 
@@ -112,6 +131,15 @@ class Lab:
             warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
             torch.jit.script(StandIn()).save(str(folder / "stand-in network.pt"))
         return cls(folder, slurm)
+
+    def copy(self, folder: Path, without: tuple[str, ...]) -> Lab:
+        """Return a copy of this lab in which some products were never made, and no run is known."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        shutil.rmtree(folder / ".snakemake/log")
+        for name in without:
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return Lab(folder, self.slurm)
 
     def start(self, *arguments: object, profile: Path = PROFILE) -> subprocess.Popen[str]:
         """Start Snakemake here, and do not wait for it."""
@@ -150,6 +178,18 @@ class Lab:
         """Return the ends of all logs of this lab, for a test that failed."""
         paths = sorted((self.folder / "results/logs").rglob("*.log"), key=os.path.getmtime)
         return "\n".join(f"--- {p}\n{p.read_text(errors='replace')[-3000:]}" for p in paths[-6:])
+
+    def contents(self, *names: str) -> dict[str, object]:
+        """Return what files, and the files in folders, hold: all that is the same in any run."""
+        paths = [path for name in names for path in (self.folder / name, *self.within(name))]
+        return {
+            str(path.relative_to(self.folder)): unhurried(path)
+            for path in paths
+            if path.is_file() and path.name != ".snakemake_timestamp"
+        }
+
+    def within(self, name: str) -> list[Path]:
+        return sorted((self.folder / name).rglob("*"))
 
     # --- what ran ---------------------------------------------------------------------------------
 

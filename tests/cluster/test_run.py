@@ -2,6 +2,8 @@
 
 import re
 
+from msdsr.needs import TYPICAL_MB, memory_mb
+
 GPU_RULES = {"train_model", "superresolve_slide", "evaluate_reference", "evaluate_slide"}
 CPU_RULES = {
     "phantom_slide",
@@ -46,9 +48,16 @@ def test_rules_with_a_gpu_run_on_gpu_nodes_and_no_others_do(whole):
         assert job["NumCPUs"] == "8" or not wants_gpu, job
 
 
-def test_jobs_carry_the_memory_and_time_that_their_rules_ask_for(whole):
+def test_jobs_carry_the_memory_and_time_that_their_slide_needs(whole, lab):
     jobs = {job["Rule"]: job for job in whole.jobs()}
     assert jobs["train_model"]["TimeLimit"] == "1-00:00:00"
+    assert jobs["train_model"]["MinMemoryNode"] == "32000M"
+    # Planned for a typical slide, and asked for by the size of this one, of which ingest told.
+    planned = re.search(r"^rule patch_slide:.*?mem_mb=(\d+)", lab.run("-n"), re.M | re.S)
+    assert int(planned[1]) == memory_mb("patch", TYPICAL_MB) == 800
+    (small,) = {job["MinMemoryNode"] for job in whole.jobs() if job["Rule"] == "patch_slide"}
+    assert small == f"{memory_mb('patch', 0.1)}M" == "700M"
+    assert jobs["superresolve_slide"]["TimeLimit"] == "01:01:00"
     assert all(job["Requeue"] == "1" for job in whole.jobs())
     command = re.search(r"exec msdsr train .*", whole.said())[0]
     assert "--gpus 1 --budget-minutes 1440" in command

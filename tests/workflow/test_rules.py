@@ -65,7 +65,8 @@ def test_a_rule_is_complete(name):
     text = RULES[name]
     for directive in ("log", "benchmark", "params", "threads", "resources", "conda", "shell"):
         assert re.search(rf"^    {directive}:", text, flags=re.MULTILINE), directive
-    for part in ("mem_mb=growing(", "runtime=", "algorithm="):
+    assert re.search(r"mem_mb=(growing|memory_for)\(", text)  # more on every further attempt
+    for part in ("runtime=", "algorithm="):
         assert part in text
     assert "    retries:" not in text  # they belong in the profile
     (command,) = re.findall(r'^        "(?:exec )?(msdsr .*)', text, flags=re.MULTILINE)

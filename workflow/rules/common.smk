@@ -474,8 +474,3 @@ def finish_flags(wildcards):
 def gpus_of_slide(wildcards):
     """Return how many GPUs the job of a whole slide wants: none to join parts."""
     return 0 if parts_to_join(wildcards) else gpus_to_restore(wildcards)
-
-
-def growing(amount):
-    """Return a resource function: as much again on every further attempt."""
-    return lambda wildcards, attempt: amount * attempt

@@ -17,8 +17,8 @@ rule denoise_slide:
         "../envs/msdsr.yaml"
     threads: 2
     resources:
-        mem_mb=growing(4000),
-        runtime=480 if CONFIG.denoise.mode == "rscd" else 60,
+        mem_mb=memory_for("rscd" if CONFIG.denoise.mode == "rscd" else "denoise"),
+        runtime=minutes_for("rscd" if CONFIG.denoise.mode == "rscd" else "denoise"),
         gpu=int(CONFIG.denoise.mode == "rscd"),
     params:
         algorithm=1,

@@ -73,8 +73,8 @@ rule evaluate_slide:
         "../envs/msdsr.yaml"
     threads: 4
     resources:
-        mem_mb=growing(8000),
-        runtime=240,
+        mem_mb=memory_for("evaluate"),
+        runtime=minutes_for("evaluate"),
     params:
         algorithm=2,
         settings=settings("evaluate"),

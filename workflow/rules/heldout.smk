@@ -24,8 +24,8 @@ rule superresolve_heldout:
         "../envs/msdsr.yaml"
     threads: 8
     resources:
-        mem_mb=growing(16000),
-        runtime=240,
+        mem_mb=memory_for("superresolve"),
+        runtime=minutes_for("superresolve", CONFIG.superresolve.samples),
         gpu=gpus_to_restore,
     params:
         algorithm=2,

@@ -15,8 +15,8 @@ rule ingest_slide:
         "../envs/msdsr.yaml"
     threads: 2
     resources:
-        mem_mb=growing(4000),
-        runtime=60,
+        mem_mb=memory_for("ingest"),
+        runtime=minutes_for("ingest"),
     params:
         algorithm=1,
         settings=settings("ingest"),

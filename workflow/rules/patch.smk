@@ -16,8 +16,8 @@ rule patch_slide:
         "../envs/msdsr.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
-        runtime=30,
+        mem_mb=memory_for("patch"),
+        runtime=minutes_for("patch"),
     params:
         algorithm=2,
         settings=settings("patch"),

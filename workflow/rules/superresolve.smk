@@ -22,8 +22,8 @@ rule superresolve_part:
         "../envs/msdsr.yaml"
     threads: 8
     resources:
-        mem_mb=growing(16000),
-        runtime=480,
+        mem_mb=memory_for("superresolve"),
+        runtime=minutes_for("superresolve", CONFIG.superresolve.samples),
         gpu=gpus_to_restore,
     params:
         algorithm=2,
@@ -61,8 +61,8 @@ rule superresolve_slide:
         "../envs/msdsr.yaml"
     threads: 8
     resources:
-        mem_mb=growing(16000),
-        runtime=480,
+        mem_mb=memory_for("superresolve"),
+        runtime=minutes_for("superresolve", CONFIG.superresolve.samples),
         gpu=gpus_of_slide,
     params:
         algorithm=2,
@@ -113,8 +113,8 @@ rule superresolve_calibration:
         "../envs/msdsr.yaml"
     threads: 8
     resources:
-        mem_mb=growing(16000),
-        runtime=240,
+        mem_mb=memory_for("superresolve"),
+        runtime=minutes_for("superresolve"),
         gpu=gpus_to_restore,
     params:
         algorithm=2,

@@ -20,8 +20,8 @@ rule trainset_slide:
         "../envs/msdsr.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=60,
+        mem_mb=memory_for("images"),
+        runtime=minutes_for("images"),
     params:
         algorithm=1,
         settings=settings("trainset"),
