@@ -72,7 +72,9 @@ def test_a_slide_of_no_use_is_refused(tmp_path, textured):
     write_manifest(blank, Manifest(stage="ingest", algorithm=1))
     with pytest.raises(UserError, match=r"every plane is flagged \(empty"):
         patch(blank, tmp_path / "blank.parquet", settings=PatchConfig())
-    write_volume(empty, textured(), VoxelSize(1, 1, 1), ("A", "B"), name="e")
+    corner = textured() // 40
+    corner[..., :20, :20] += 20000
+    write_volume(empty, corner, VoxelSize(1, 1, 1), ("A", "B"), name="e")
     write_manifest(empty, Manifest(stage="ingest", algorithm=1))
     strict = PatchConfig(min_tissue_fraction=1.0, smoothing_um=1.0)
     with pytest.raises(UserError, match=r"no tissue: all 1 patches are background"):
