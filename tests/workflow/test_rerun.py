@@ -79,6 +79,10 @@ def test_a_second_run_has_nothing_to_do(finished):
     assert len(finished.commands()) == before
 
 
+def test_jobs_may_be_fused_at_any_time(finished):
+    assert "Nothing to be done" in finished.run("--dry-run", "--config", "fused=true")
+
+
 @pytest.mark.parametrize("section", STAGES)
 def test_a_changed_section_runs_its_own_stage_again(planned, section):
     keys, rules = STAGES[section]

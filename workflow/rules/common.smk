@@ -24,6 +24,7 @@ Slide = namedtuple("Slide", "cohort slide patient path split voxel_um channels t
 # How a run goes about it, for `--config` alone: no science, so no part of the configuration, and no
 # result depends on it.
 FINISHING = bool(config.pop(WITHOUT_FAILED, False))  # leave out the slides of failed.csv
+FUSED = bool(config.pop("fused", False))  # on a cluster, two jobs a slide
 
 RESERVED = ("benchmarks", "cohort", "logs", "models", "resources")
 
@@ -474,3 +475,30 @@ def finish_flags(wildcards):
 def gpus_of_slide(wildcards):
     """Return how many GPUs the job of a whole slide wants: none to join parts."""
     return 0 if parts_to_join(wildcards) else gpus_to_restore(wildcards)
+
+
+# --- groups -------------------------------------------------------------------------------------
+# With `--config fused=true` a slide is two jobs on a cluster: all up to the restored volume, and all
+# that judges it (docs/explanation/scale.md). When a member fails, nothing of its group is kept, so
+# what takes long stands at the end of one, or alone; and jobs of a group that could run side by side
+# ask for the GPUs of all of them, so no more than one wants a GPU.
+
+PREPARING = "prepare" if FUSED else None
+DENOISED = PREPARING if CONFIG.denoise.mode == "none" else None
+JUDGING = "judge" if FUSED else None
+
+
+def networks_of(cohort):
+    """Return the methods that restore a cohort with a network."""
+    return [method for method in METHODS if method in MODELS[cohort]]
+
+
+def restoring_group(wildcards):
+    """Return the group of a job that restores a slide; none where others would stand beside it."""
+    several = len(networks_of(wildcards.cohort)) * len(FACTORS[wildcards.cohort]) > 1
+    return None if several or parts_to_join(wildcards) else DENOISED
+
+
+def heldout_group(wildcards):
+    """Return the group of a job that restores held-out planes; see `restoring_group`."""
+    return None if len(networks_of(wildcards.cohort)) > 1 else JUDGING

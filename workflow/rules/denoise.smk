@@ -13,6 +13,8 @@ rule denoise_slide:
         "results/logs/denoise/{cohort}/{slide}.log",
     benchmark:
         "results/benchmarks/denoise/{cohort}/{slide}.tsv"
+    group:
+        DENOISED
     conda:
         "../envs/msdsr.yaml"
     threads: 2

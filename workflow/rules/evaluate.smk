@@ -69,6 +69,8 @@ rule evaluate_slide:
         "results/logs/evaluate/{cohort}/{slide}/{factor}x.log",
     benchmark:
         "results/benchmarks/evaluate/{cohort}/{slide}/{factor}x.tsv"
+    group:
+        JUDGING
     conda:
         "../envs/msdsr.yaml"
     threads: 4

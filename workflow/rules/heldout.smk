@@ -20,6 +20,8 @@ rule superresolve_heldout:
         "results/benchmarks/superresolve/{cohort}/{slide}/{method}_{factor}x_heldout.tsv"
     wildcard_constraints:
         method=one_of(SINGLE_METHODS),
+    group:
+        heldout_group
     conda:
         "../envs/msdsr.yaml"
     threads: 8

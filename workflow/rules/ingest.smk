@@ -11,6 +11,8 @@ rule ingest_slide:
         "results/logs/ingest/{cohort}/{slide}.log",
     benchmark:
         "results/benchmarks/ingest/{cohort}/{slide}.tsv"
+    group:
+        PREPARING
     conda:
         "../envs/msdsr.yaml"
     threads: 2

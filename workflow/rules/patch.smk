@@ -12,6 +12,8 @@ rule patch_slide:
         "results/logs/patch/{cohort}/{slide}.log",
     benchmark:
         "results/benchmarks/patch/{cohort}/{slide}.tsv"
+    group:
+        PREPARING
     conda:
         "../envs/msdsr.yaml"
     threads: 1

@@ -12,6 +12,8 @@ rule phantom_slide:
     wildcard_constraints:
         cohort=one_of(cohorts_from("phantom")),
         slide=one_of(phantom_slides(with_truth=False)),
+    group:
+        PREPARING
     conda:
         "../envs/msdsr.yaml"
     threads: 1
@@ -39,6 +41,8 @@ rule phantom_slide_with_truth:
     wildcard_constraints:
         cohort=one_of(cohorts_from("phantom")),
         slide=one_of(phantom_slides(with_truth=True)),
+    group:
+        PREPARING
     conda:
         "../envs/msdsr.yaml"
     threads: 1

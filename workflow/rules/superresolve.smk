@@ -57,6 +57,8 @@ rule superresolve_slide:
         "results/benchmarks/superresolve/{cohort}/{slide}/{method}_{factor}x.tsv"
     wildcard_constraints:
         method=one_of(SINGLE_METHODS),
+    group:
+        restoring_group
     conda:
         "../envs/msdsr.yaml"
     threads: 8
@@ -109,6 +111,8 @@ rule superresolve_calibration:
         "results/benchmarks/superresolve/{cohort}/{slide}/{method}_{factor}x_calibration.tsv"
     wildcard_constraints:
         method=one_of(SAMPLED_METHODS),
+    group:
+        restoring_group
     conda:
         "../envs/msdsr.yaml"
     threads: 8

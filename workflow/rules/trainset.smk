@@ -16,6 +16,8 @@ rule trainset_slide:
         "results/logs/trainset/{cohort}/{slide}.log",
     benchmark:
         "results/benchmarks/trainset/{cohort}/{slide}.tsv"
+    group:
+        DENOISED
     conda:
         "../envs/msdsr.yaml"
     threads: 1
