@@ -271,7 +271,7 @@ class ReportConfig(Section):
 
     title: str = Field(default="", description="Title of the page; left out, the cohort's name.")
     slides_with_pictures: Annotated[int, Field(ge=0)] = Field(
-        default=12, description="Most slides that get pictures on the first page."
+        default=12, description="Most slides that get pictures on the page of pictures."
     )
     viewer_slides: Annotated[int, Field(ge=0)] = Field(
         default=50,
@@ -281,6 +281,11 @@ class ReportConfig(Section):
         default=192,
         description="Side (pixels) of the field that the viewer shows, with all its planes;"
         " smaller where a page would grow beyond 25 MB.",
+    )
+    viewer_spots: Annotated[int, Field(ge=0)] = Field(
+        default=8,
+        description="Most places that deserve a look and lie outside every viewer's field that get"
+        " a small page of their own.",
     )
 
 

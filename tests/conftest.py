@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import warnings
@@ -42,6 +43,16 @@ def textured(rng):
         return (field * 30000 + 1000).astype(np.uint16)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def publish():
+    """Return the function that publishes every table of a cohort: see `tests/cohort_tables.py`."""
+    path = Path(__file__).with_name("cohort_tables.py")
+    spec = importlib.util.spec_from_file_location("cohort_tables", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.publish
 
 
 @pytest.fixture

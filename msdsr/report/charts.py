@@ -1,23 +1,18 @@
-"""Charts: SVG that follows the page's light or dark, and PNG for the workflow's own report."""
+"""What charts share: SVG that follows the page's light or dark, and PNG for Snakemake's report."""
 
 from __future__ import annotations
 
+import hashlib
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from msdsr.report.pictures import Plate
-from msdsr.report.tables import ACQUIRED, TRUTH, order
 
 INK, MUTED, LINE = "#16202b", "#5d6b7a", "#d5dbe1"
 DARK = {INK: "#e8edf2", MUTED: "#9dabb9", LINE: "#34414d"}
@@ -25,8 +20,8 @@ NAMES = {INK: "ink", MUTED: "muted", LINE: "line"}
 SERIES = ("#0f8b8d", "#c8553d", "#7a5ea8", "#b8860b")
 """Colours of the methods, apart from the baselines; told apart in both themes."""
 
-BASELINE_SERIES = {"nearest": "#8d99a6", "linear": "#5b7fb4"}
-MARKERS = {"nearest": "s", "linear": "D"}
+BASELINE_SERIES = {"nearest": "#8d99a6", "linear": "#5b7fb4", "cubic": "#94713a"}
+MARKERS = {"nearest": "s", "linear": "D", "cubic": "^"}
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "msdsr",
@@ -42,162 +37,39 @@ STYLE: Any = {
     "ytick.color": INK,
     "grid.color": LINE,
 }
-ROWS = (
-    ("mean", "SliceFID"),
-    ("XY", "XY, all planes"),
-    ("XY generated", "XY, generated"),
-    ("XZ", "XZ"),
-    ("YZ", "YZ"),
-)
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn figure, with the text for those who do not see it."""
+    """A drawn figure, with the text for those who do not see it.
+
+    Parameters
+    ----------
+    name
+        Of its files; see `file_names`.
+    svg, png
+        The drawing.
+    alt
+        What it shows, in words.
+    section, caption
+        Under which heading it stands, and what stands below it.
+    width
+        How wide it is drawn (inches).
+    """
 
     name: str
     svg: str
     png: bytes
     alt: str
+    section: str = ""
+    caption: str = ""
+    width: float = 7.0
 
 
 def colour_of(method: str, methods: Sequence[str]) -> str:
     """Return a method's colour, the same in every chart of a page."""
     others = [m for m in methods if m not in BASELINE_SERIES]
     return BASELINE_SERIES.get(method) or SERIES[others.index(method) % len(SERIES)]
-
-
-def distance_chart(numbers: pd.DataFrame) -> Chart | None:
-    """Draw FID of every method by plane, one panel a factor, with the floors as lines."""
-    fid = numbers[numbers["metric"] == "FID"]
-    factors = sorted(int(f) for f in fid["factor"].unique())
-    methods = [m for m in order(list(fid["method"])) if m not in (ACQUIRED, TRUTH)]
-    if fid.empty or not methods:
-        return None
-    rows = [row for row in ROWS if (fid["plane"] == row[0]).any()]
-    with rc_context(STYLE):
-        figure = Figure(
-            figsize=(4.6 * len(factors) + 1, 0.46 * len(rows) + 1.5), layout="constrained"
-        )
-        axes = figure.subplots(1, len(factors), sharex=True, sharey=True, squeeze=False)[0]
-        for ax, factor in zip(axes, factors, strict=True):
-            _distance_panel(ax, fid[fid["factor"] == factor], methods, rows, factor)
-        axes[0].set_yticks(range(len(rows)), [label for _, label in rows])
-        axes[0].invert_yaxis()
-        axes[0].set_xlim(left=0)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=6, frameon=False)
-        alt = "FID by plane; lower is better. " + " ".join(
-            f"At {factor}×, SliceFID: " + ", ".join(_said(fid, factor, methods)) + "."
-            for factor in factors
-        )
-        return _finish("slicefid", figure, alt)
-
-
-def _said(fid: pd.DataFrame, factor: int, methods: Sequence[str]) -> list[str]:
-    means = fid[(fid["factor"] == factor) & (fid["plane"] == "mean")].set_index("method")["value"]
-    return [f"{m} {means[m]:.1f}" for m in methods if m in means]
-
-
-def _distance_panel(
-    ax: Axes,
-    fid: pd.DataFrame,
-    methods: Sequence[str],
-    rows: Sequence[tuple[str, str]],
-    factor: int,
-) -> None:
-    values = fid.set_index(["method", "plane"])["value"]
-    for i, (plane, _) in enumerate(rows):
-        found = [values[m, plane] for m in methods if (m, plane) in values]
-        if found:
-            ax.plot([min(found), max(found)], [i, i], color=LINE, linewidth=3, zorder=1)
-    for method in methods:
-        points = [(values[method, p], i) for i, (p, _) in enumerate(rows) if (method, p) in values]
-        ax.plot(
-            [x for x, _ in points],
-            [y for _, y in points],
-            linestyle="none",
-            marker=MARKERS.get(method, "o"),
-            markersize=7 if method in MARKERS else 9,
-            color=colour_of(method, methods),
-            label=method,
-            zorder=3,
-        )
-    floors = ((ACQUIRED, "XY", "real planes", ":"), (TRUTH, "mean", "true volume", "--"))
-    for name, plane, label, style in floors:
-        if (name, plane) in values:
-            ax.axvline(
-                values[name, plane],
-                color=MUTED,
-                linestyle=style,
-                linewidth=1.2,
-                zorder=2,
-                label=label,
-            )
-    ax.set_title(f"{factor}×", loc="left", fontweight="bold")
-    ax.set_xlabel("FID (lower is better)")
-    ax.tick_params(left=False, bottom=False)
-    ax.grid(axis="x", linewidth=0.6)
-    ax.set_axisbelow(True)
-
-
-def read_curve(path: Path) -> pd.DataFrame:
-    """Return the records of a training's ``metrics.jsonl`` that hold a loss, oldest first."""
-    records: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            # A killed training may have left its last line unfinished.
-            break
-        if isinstance(record, dict) and {"kind", "images", "loss"} <= record.keys():
-            records.append({key: record[key] for key in ("kind", "images", "loss")})
-    return pd.DataFrame(records, columns=["kind", "images", "loss"])
-
-
-def training_chart(name: str, path: Path) -> Chart | None:
-    """Draw the loss of one training over the images seen."""
-    curve = read_curve(path)
-    if curve.empty:
-        return None
-    with rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 3.0), layout="constrained")
-        ax = figure.subplots()
-        train, valid = (curve[curve["kind"] == kind] for kind in ("train", "validation"))
-        ax.plot(
-            train["images"],
-            train["loss"],
-            color=BASELINE_SERIES["nearest"],
-            linewidth=1,
-            label="training",
-        )
-        if len(valid):
-            ax.plot(
-                valid["images"],
-                valid["loss"],
-                color=SERIES[0],
-                linewidth=1.8,
-                marker="o",
-                markersize=4,
-                label="validation",
-            )
-        if curve["loss"].min() > 0 and curve["loss"].max() > 5 * curve["loss"].min():
-            ax.set_yscale("log")
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            ax.yaxis.set_minor_formatter(NullFormatter())
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        ax.set_xlabel("training images seen")
-        ax.set_ylabel("L1 loss")
-        ax.grid(axis="y", linewidth=0.6)
-        ax.tick_params(left=False, which="both", bottom=False)
-        ax.legend(frameon=False)
-        last = valid if len(valid) else train
-        alt = (
-            f"Loss of model {name} over {int(curve['images'].max()):,} training images; "
-            f"last {'validation' if len(valid) else 'training'} loss {last['loss'].iloc[-1]:.4f}."
-        )
-        return _finish(f"training_{safe_name(name)}", figure, alt)
 
 
 def plate_png(plate: Plate, title: str) -> bytes:
@@ -240,11 +112,25 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)
 
 
-def _finish(name: str, figure: Figure, alt: str) -> Chart:
+def file_names(names: Sequence[str]) -> dict[str, str]:
+    """Return a file's name for each name: safe on every file system, and no two the same."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        safe = safe_name(name)[:80]
+        if safe != name or safe.lower() in taken:
+            safe += "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
+        taken.add(safe.lower())
+        found[name] = safe
+    return found
+
+
+def finish(name: str, figure: Figure, alt: str, section: str = "", caption: str = "") -> Chart:
+    """Return a figure as SVG and PNG, the same bytes every time."""
     with io.StringIO() as text:
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
         svg = _themed(text.getvalue())
-    return Chart(name, svg, _png(figure), alt)
+    return Chart(name, svg, _png(figure), alt, section, caption, figure.get_figwidth())
 
 
 def _png(figure: Figure) -> bytes:

@@ -14,7 +14,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from msdsr import __version__
-from msdsr.report.charts import safe_name
+from msdsr.report.charts import file_names
+
+PAGES = (
+    ("index.html", "Overview"),
+    ("tables.html", "Tables"),
+    ("figures.html", "Figures"),
+    ("slides.html", "Slides"),
+    ("pictures.html", "Pictures"),
+    ("uncertainty.html", "Where to doubt"),
+    ("method.html", "Method & provenance"),
+)
+"""The pages of a cohort, in the order of reading."""
 
 
 def render(template: str, **values: Any) -> str:
@@ -33,7 +44,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = lambda content, kind: data_uri(kind, content)
-    environment.globals |= {"asset": asset, "csp_hash": csp_hash}
+    environment.globals |= {"asset": asset, "csp_hash": csp_hash, "pages": PAGES}
     return environment
 
 
@@ -77,12 +88,4 @@ def script_json(value: Any) -> Markup:
 
 def page_names(slides: Sequence[str]) -> dict[str, str]:
     """Return the file of each slide's page: safe on every file system, and no two the same."""
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for slide in slides:
-        name = safe_name(slide)[:80]
-        if name != slide or name.lower() in taken:
-            name += "-" + hashlib.sha256(slide.encode()).hexdigest()[:8]
-        taken.add(name.lower())
-        names[slide] = f"{name}.html"
-    return names
+    return {slide: f"{name}.html" for slide, name in file_names(slides).items()}

@@ -11,6 +11,7 @@ from typing import Any
 from msdsr.manifest import Manifest, fingerprint, identity
 
 MOST_PRODUCTS = 50
+ENERGY = "energy_kwh"
 ORDER = (
     "phantom",
     "fetch",
@@ -94,6 +95,28 @@ def _stage(name: str, members: Sequence[tuple[Path, Manifest]]) -> Stage:
         ),
         len(members) - len(shown),
     )
+
+
+def gpu_hours(manifests: Iterable[Manifest]) -> float:
+    """Return the hours that GPUs were held: wall-clock time by the devices a manifest names."""
+    devices = ((m.seconds, [d for d in m.device.split(", ") if d != "cpu"]) for m in manifests)
+    return sum(seconds * len(names) for seconds, names in devices) / 3600
+
+
+def energy(manifests: Iterable[Manifest]) -> float | None:
+    """Return the energy (kWh) that stages measured; None where none of them did."""
+    found = [m.measured[ENERGY] for m in manifests if ENERGY in m.measured]
+    return sum(map(float, found)) if found else None
+
+
+def models(manifests: Iterable[Manifest]) -> list[tuple[str, str]]:
+    """Return each method that a network restored with, and the SHA-256 of its weights."""
+    found = {
+        (str(m.settings.get("method", "")), m.inputs["weights"])
+        for m in manifests
+        if m.stage == "superresolve" and "weights" in m.inputs
+    }
+    return sorted(found)
 
 
 def versions(manifests: Iterable[Manifest]) -> list[tuple[str, str]]:

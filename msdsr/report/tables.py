@@ -1,63 +1,89 @@
-"""The numbers of a cohort, as rows and sentences."""
+"""Numbers as tables: a row a method, best values marked, floors last."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import pandas as pd
+from msdsr.report.numbers import (
+    ALL,
+    FLOORS,
+    MEAN,
+    PLANES,
+    REAL,
+    THREE_D,
+    Number,
+    Numbers,
+    Values,
+    fixed,
+    label_of,
+    order,
+    values_of,
+    view_label,
+)
 
-ACQUIRED, TRUTH = "acquired", "truth"
-BASELINES = ("nearest", "linear")
-LABELS = {
-    ACQUIRED: "real planes",
-    TRUTH: "true volume",
-    "nearest": "nearest",
-    "linear": "linear",
-}
-FEW_SLIDES = 5
-PLANES = ("XY", "XZ", "YZ")
-WHO = ("slide", "patient", "factor")
+LOW, HIGH, ONE = "low", "high", "one"
+WAYS = {LOW: ("↓", "lower is better"), HIGH: ("↑", "higher is better"), ONE: ("→1", "1 is right")}
+WORST = "worst"
+SLICES = ("PSNR", "SSIM", "NRMSE", "LSD", "LAG1")
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a factor's table."""
+    """One column of a table: a metric of a plane, and how it is written."""
 
     plane: str
     metric: str
     label: str
     unit: str
-    low_is_good: bool
-    show: Callable[[float], str]
+    better: str
+    digits: int
+    scale: float = 1.0
+
+    def show(self, value: float) -> str:
+        """Return a value as it is written."""
+        return fixed(value, self.digits, self.scale)
+
+    @property
+    def way(self) -> tuple[str, str]:
+        """Return which way is better: a sign, and in words."""
+        return WAYS[self.better]
 
 
-def _fixed(digits: int, scale: float = 1.0) -> Callable[[float], str]:
-    return lambda value: f"{value * scale:.{digits}f}".replace("-", "−")
-
-
-COLUMNS = (
-    Column("mean", "FID", "SliceFID", "", True, _fixed(1)),
-    Column("XY", "FID", "XY", "FID", True, _fixed(1)),
-    Column("XY generated", "FID", "XY generated", "FID", True, _fixed(1)),
-    Column("XZ", "FID", "XZ", "FID", True, _fixed(1)),
-    Column("YZ", "FID", "YZ", "FID", True, _fixed(1)),
-    Column("mean", "KID", "KID", "×10³", True, _fixed(1, 1000)),
-    Column("mean", "PSNR", "PSNR", "dB", False, _fixed(2)),
-    Column("mean", "SSIM", "SSIM", "", False, _fixed(3)),
+DISTANCES = (
+    Column(MEAN, "FID", "SliceFID", "", LOW, 1),
+    Column("XY", "FID", "XY", "FID", LOW, 1),
+    Column("XY generated", "FID", "XY generated", "FID", LOW, 1),
+    Column("XZ", "FID", "XZ", "FID", LOW, 1),
+    Column("YZ", "FID", "YZ", "FID", LOW, 1),
+    Column(WORST, "FID", "worst", "FID", LOW, 1),
+    Column(MEAN, "KID", "KID", "×10³", LOW, 1, 1000),
+    Column(MEAN, "MMD", "MMD", "×10³", LOW, 1, 1000),
+)
+PAIRS = (
+    *(Column(p, "PSNR", f"PSNR {p}", "dB", HIGH, 2) for p in (*PLANES, MEAN, THREE_D)),
+    *(Column(p, "SSIM", f"SSIM {p}", "", HIGH, 3) for p in (*PLANES, MEAN, THREE_D)),
+    *(Column(p, "NRMSE", f"NRMSE {p}", "", LOW, 3) for p in (MEAN, THREE_D)),
+)
+AXES = (
+    *(Column(a, "LSD", f"LSD {a}", "dB", LOW, 2) for a in "zyx"),
+    *(Column(a, "LAG1", f"LAG1 {a}", "", ONE, 2) for a in "zyx"),
 )
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number as it is shown; nothing where it was not measured."""
+    """One number as it is shown; a dash where it was not measured."""
 
     text: str
+    interval: str
     best: bool
     detail: str
+    value: float | None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,173 +98,270 @@ class Row:
 
 
 @dataclass(frozen=True)
-class FactorTable:
-    """What was measured at one factor."""
+class Table:
+    """A table of one factor, in one view (a protocol, or a channel)."""
 
+    view: str
     factor: int
+    caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    verdict: tuple[str, ...]
-    headline: str
+
+    def csv(self) -> str:
+        """Return the numbers as CSV: a row a method, and for each column its value and interval."""
+        with io.StringIO(newline="") as text:
+            out = csv.writer(text)
+            names = [f"{c.label} {c.unit}".strip() for c in self.columns]
+            out.writerow(["factor", "method", *names, "n"])
+            for row in self.rows:
+                cells = ["" if c.value is None else repr(c.value) for c in row.cells]
+                out.writerow([self.factor, row.method, *cells, row.n])
+            return text.getvalue()
 
 
-def read_tables(metrics: Path) -> pd.DataFrame:
-    """Return the distances and the paired scores of a cohort in one tidy table."""
-    tables = [pd.read_parquet(metrics / f"{name}.parquet") for name in ("slicefid", "paired")]
-    return pd.concat([table for table in tables if len(table)], ignore_index=True)
-
-
-def order(methods: Sequence[str]) -> list[str]:
-    """Return methods in the order of reading: baselines, methods, floors."""
-    rank = {**dict.fromkeys(BASELINES, -2), ACQUIRED: 1, TRUTH: 2}
-    return sorted(
-        dict.fromkeys(methods),
-        key=lambda m: (rank.get(m, 0), BASELINES.index(m) if m in BASELINES else 0, m),
-    )
-
-
-def factor_tables(numbers: pd.DataFrame, slides: int) -> list[FactorTable]:
-    """Return one table a factor, best values marked, floors last.
+@dataclass(frozen=True)
+class Group:
+    """Tables that answer one question.
 
     Parameters
     ----------
-    numbers
-        Columns factor, method, plane, metric, value, n.
-    slides
-        How many slides stand behind them.
+    name
+        For addresses within the page.
+    title, absent
+        Its heading, and what is said where nothing was measured.
+    legend, views
+        What a reader may choose between, and the choices: (key, label).
+    tables
+        All tables; of each view as many.
     """
-    tables = []
-    for factor in sorted(int(f) for f in numbers["factor"].unique()):
-        part = numbers[numbers["factor"] == factor]
-        values = {
-            (str(m), str(p), str(k)): (float(v), int(n))
-            for m, p, k, v, n in part[["method", "plane", "metric", "value", "n"]].itertuples(
-                index=False
-            )
-        }
-        tables.append(_factor_table(factor, values, slides))
-    return tables
+
+    name: str
+    title: str
+    absent: str
+    legend: str
+    views: tuple[tuple[str, str], ...]
+    tables: tuple[Table, ...]
 
 
-Values = Mapping[tuple[str, str, str], tuple[float, int]]
+def make_table(
+    values: Values, columns: Sequence[Column], *, view: str, factor: int, caption: str
+) -> Table | None:
+    """Return a table of some numbers; None where there is none.
 
-
-def _factor_table(factor: int, values: Values, slides: int) -> FactorTable:
+    Parameters
+    ----------
+    values
+        Numbers by method, plane and metric.
+    columns
+        What to show; a column without numbers is left out.
+    view, factor, caption
+        What the table is about.
+    """
     methods = order([method for method, _, _ in values])
-    columns = tuple(
-        column
-        for column in COLUMNS
-        if any((m, column.plane, column.metric) in values for m in methods)
-    )
-    rows = tuple(_row(method, columns, values, methods) for method in methods)
-    headline, verdict = _verdict(factor, values, methods, slides)
-    return FactorTable(factor, columns, rows, verdict, headline)
+    shown = dict(values) | _worst(values, methods)
+    columns = tuple(c for c in columns if any((m, c.plane, c.metric) in shown for m in methods))
+    methods = [m for m in methods if any((m, c.plane, c.metric) in shown for c in columns)]
+    if not columns or not methods:
+        return None
+    best = {c: best_of(shown, c.plane, c.metric, c.better) for c in columns}
+    rows = tuple(_row(m, columns, shown, best) for m in methods)
+    return Table(view, factor, caption, columns, rows)
 
 
-def _row(method: str, columns: Sequence[Column], values: Values, methods: Sequence[str]) -> Row:
+def _worst(values: Values, methods: Sequence[str]) -> dict[tuple[str, str, str], Number]:
+    """Return the worst plane of each method whose three planes were all scored."""
+    found = {}
+    for method in (m for m in methods if m != REAL):
+        if (plane := worst_plane(values, method)) is not None:
+            found[method, WORST, "FID"] = values[method, plane, "FID"]
+    return found
+
+
+def worst_plane(values: Values, method: str) -> str | None:
+    """Return which of XY, XZ and YZ has the largest FID; None unless all three were scored."""
+    planes = [p for p in PLANES if (method, p, "FID") in values]
+    if len(planes) < len(PLANES):
+        return None
+    return max(planes, key=lambda p: values[method, p, "FID"].value)
+
+
+def _row(
+    method: str,
+    columns: Sequence[Column],
+    values: Values,
+    best: Mapping[Column, str | None],
+) -> Row:
     cells = []
     for column in columns:
-        found = values.get((method, column.plane, column.metric))
-        if found is None:
-            cells.append(Cell("–", False, "not measured"))
+        number = values.get((method, column.plane, column.metric))
+        if number is None:
+            cells.append(Cell("–", "", False, "not measured", None))
             continue
-        what = "slices" if column.metric in ("PSNR", "SSIM", "NRMSE") else "images"
-        best = method == _best(column.plane, column.metric, column.low_is_good, values, methods)
-        cells.append(Cell(column.show(found[0]), best, f"{found[1]} {what}"))
-    counts = [values[method, p, "FID"][1] for p in PLANES if (method, p, "FID") in values]
-    n = (
-        "–"
-        if not counts
-        else str(min(counts))
-        if min(counts) == max(counts)
-        else f"{min(counts)}–{max(counts)}"
-    )
-    return Row(method, LABELS.get(method, method), method in (ACQUIRED, TRUTH), tuple(cells), n)
+        note = (worst_plane(values, method) or "") if column.plane == WORST else ""
+        cells.append(_cell(number, column, method == best[column], note))
+    counts = {
+        values[method, c.plane, c.metric].n
+        for c in columns
+        if (method, c.plane, c.metric) in values
+    }
+    counts.discard(0)
+    low, high = (min(counts), max(counts)) if counts else (0, 0)
+    n = "–" if not counts else str(low) if low == high else f"{low}–{high}"
+    return Row(method, label_of(method), method in FLOORS, tuple(cells), n)
 
 
-def _best(
-    plane: str, metric: str, low_is_good: bool, values: Values, methods: Sequence[str]
-) -> str | None:
+def _cell(number: Number, column: Column, best: bool, note: str) -> Cell:
+    what = "slices" if column.metric in SLICES else "images"
+    detail = f"{number.n} {what}" if number.n else ""
+    if math.isfinite(number.se):
+        detail += f"; standard error {column.show(number.se)}"
+    interval = ""
+    if number.has_interval:
+        interval = f"[{column.show(number.low)}, {column.show(number.high)}]"
+    value = number.value if math.isfinite(number.value) else None
+    return Cell(column.show(number.value), interval, best, detail, value, note)
+
+
+def best_of(values: Values, plane: str, metric: str, better: str) -> str | None:
     """Return the method with the best value, or None when there is nothing to compare."""
     found = {
-        m: values[m, plane, metric][0]
-        for m in methods
-        if m not in (ACQUIRED, TRUTH) and (m, plane, metric) in values
+        m: number.value
+        for (m, p, k), number in values.items()
+        if (p, k) == (plane, metric) and m not in FLOORS and math.isfinite(number.value)
     }
-    if len(found) < 2:
+    if len(found) < 2 or len(set(found.values())) == 1:
         return None
-    return min(found, key=lambda m: found[m] if low_is_good else -found[m])
+    return min(found, key=lambda m: _badness(found[m], better))
 
 
-def _verdict(
-    factor: int, values: Values, methods: Sequence[str], slides: int
-) -> tuple[str, tuple[str, ...]]:
-    """Say in words what the table says: a headline, and what supports or limits it."""
-    best = _best("mean", "FID", True, values, methods)
-    if best is None:
-        return f"{factor}×: too few slices for SliceFID", ()
-    fid = {m: values[m, "mean", "FID"][0] for m in methods if (m, "mean", "FID") in values}
-    rivals = [m for m in fid if m not in (best, ACQUIRED, TRUTH)]
-    rival = min(rivals, key=lambda m: fid[m])
-    less = 100 * (1 - fid[best] / fid[rival]) if fid[rival] > 0 else 0.0
-    headline = (
-        f"{best} has the lowest SliceFID at {factor}×: {fid[best]:.1f}, "
-        f"{less:.0f}\u00a0% below {rival} ({fid[rival]:.1f})"
-    )
-    lines = []
-    by_kid = _best("mean", "KID", True, values, methods)
-    if by_kid is not None:
-        agrees = by_kid == best
-        lines.append("KID agrees." if agrees else f"KID does not agree: it is lowest for {by_kid}.")
-    for metric, digits, unit in (("PSNR", 2, " dB"), ("SSIM", 3, "")):
-        top = _best("mean", metric, False, values, methods)
-        if top is not None:
-            value = values[top, "mean", metric][0]
-            own = values.get((best, "mean", metric), (math.nan, 0))[0]
-            mine = "" if top == best else f" ({best}: {own:.{digits}f}{unit})"
-            lines.append(f"{metric} is highest for {top}: {value:.{digits}f}{unit}{mine}.")
-    worst = max(
-        (p for p in PLANES if (best, p, "FID") in values),
-        key=lambda p: values[best, p, "FID"][0],
-    )
-    lines.append(f"The worst plane of {best} is {worst} (FID {values[best, worst, 'FID'][0]:.1f}).")
-    if TRUTH in fid:
-        lines.append(f"The true volume itself scores {fid[TRUTH]:.1f} on as many images.")
-    if slides < FEW_SLIDES:
-        lines.append(f"{slides} slide{'s' if slides > 1 else ''} only: differences may be chance.")
-    return headline, tuple(lines)
+def _badness(value: float, better: str) -> float:
+    return abs(value - 1) if better == ONE else -value if better == HIGH else value
 
 
-def slide_rows(metrics: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return one row a slide and factor: KID (mean of the planes) and PSNR of each method.
-
-    Returns
-    -------
-    headings, rows
-        Headings of the numeric columns; rows with ``slide``, ``patient``, ``factor`` and ``cells``.
-    """
-    table = pd.read_parquet(metrics / "slides.parquet")
-    kid = table[(table["metric"] == "KID") & table["plane"].isin(PLANES)]
-    psnr = table[(table["plane"] == "mean") & (table["metric"] == "PSNR")]
-    methods = [m for m in order(list(table["method"])) if m not in (ACQUIRED, TRUTH)]
-    headings: list[str] = []
-    columns: list[dict[tuple[Any, ...], float]] = []
-    for name, part, needed, scale in (("KID ×10³", kid, 3, 1000), ("PSNR dB", psnr, 1, 1)):
-        for method in methods:
-            found: dict[tuple[Any, ...], list[float]] = {}
-            own = part.loc[part["method"] == method, [*WHO, "value"]]
-            for *who, value in own.itertuples(index=False):
-                found.setdefault(tuple(who), []).append(scale * float(value))
-            means = {who: sum(v) / needed for who, v in found.items() if len(v) == needed}
-            if means:
-                headings.append(f"{name} {method}")
-                columns.append(means)
-    keys = table[list(WHO)].drop_duplicates().sort_values(["factor", "slide"])
-    rows = [
-        {
-            **dict(zip(WHO, who, strict=True)),
-            "cells": [_fixed(1)(c[who]) if who in c else "–" for c in columns],
-        }
-        for who in (tuple(row) for row in keys.itertuples(index=False))
+def groups(numbers: Numbers) -> list[Group]:
+    """Return all tables of a cohort, group by group."""
+    return [
+        _distances(numbers),
+        _by_distance(numbers),
+        *_pairs(
+            numbers,
+            "paired",
+            ("paired", "Against the truth, 2D and 3D", "No truth is known for these slides."),
+            ("axes", "Along the axes, against the truth"),
+        ),
+        *_pairs(
+            numbers,
+            "heldout",
+            (
+                "heldout",
+                "Against held-out acquired planes",
+                "No acquired planes were left out, restored and compared.",
+            ),
+            ("heldout-axes", "Along the axes, against held-out planes"),
+        ),
     ]
-    return headings, rows
+
+
+def _distances(numbers: Numbers) -> Group:
+    found = []
+    for view in numbers.views():
+        for factor in numbers.factors():
+            values = values_of(
+                numbers["slicefid"], protocol=view[0], rescaling=view[1], factor=factor
+            )
+            caption = f"{factor}×: distance to real images"
+            found.append(
+                make_table(values, DISTANCES, view="/".join(view), factor=factor, caption=caption)
+            )
+    return _group(
+        "distances",
+        "Distance to real images",
+        "No distances were measured.",
+        "Intensities",
+        [("/".join(view), view_label(view)) for view in numbers.views()],
+        found,
+    )
+
+
+def _by_distance(numbers: Numbers) -> Group:
+    table, found = numbers["distance"], []
+    for view in numbers.views():
+        for factor in numbers.factors():
+            part = table[
+                (table["factor"] == factor)
+                & (table["protocol"] == view[0])
+                & (table["rescaling"] == view[1])
+            ]
+            steps = sorted({float(d) for d in part["distance"]})
+            for metric, digits, scale, unit in (("FID", 1, 1, ""), ("KID", 1, 1000, " ×10³")):
+                values = {
+                    (str(r["method"]), f"{float(r['distance']):g}", metric): Number(
+                        float(r["value"]), n=int(r["n"])
+                    )
+                    for r in part[part["metric"] == metric].to_dict("records")
+                }
+                columns = [
+                    Column(
+                        f"{d:g}",
+                        metric,
+                        f"{d:g}",
+                        "planes away" if d else "acquired",
+                        LOW,
+                        digits,
+                        scale,
+                    )
+                    for d in steps
+                ]
+                caption = (
+                    f"{factor}×: {metric}{unit} of XY planes, by distance from an acquired plane"
+                )
+                found.append(
+                    make_table(values, columns, view="/".join(view), factor=factor, caption=caption)
+                )
+    return _group(
+        "by-distance",
+        "By distance from an acquired plane",
+        "Distances were not resolved by the distance from an acquired plane.",
+        "Intensities",
+        [("/".join(view), view_label(view)) for view in numbers.views()],
+        found,
+    )
+
+
+def _pairs(
+    numbers: Numbers, name: str, scores: tuple[str, str, str], axes: tuple[str, str]
+) -> list[Group]:
+    table = numbers[name]
+    channels = sorted({str(c) for c in table["channel"]}, key=lambda c: (c != ALL, c))
+    views = [(c, "all channels" if c == ALL else c) for c in channels]
+    made = []
+    for (key, title), absent, columns, what in (
+        (scores[:2], scores[2], PAIRS, "scores"),
+        (axes, "", AXES, "spectra and seams"),
+    ):
+        found = [
+            make_table(
+                values_of(table, factor=factor, channel=channel),
+                columns,
+                view=channel,
+                factor=factor,
+                caption=f"{factor}×: {what}",
+            )
+            for channel in channels
+            for factor in numbers.factors()
+        ]
+        made.append(_group(key, title, absent, "Channel", views, found))
+    return [group for group in made if group.tables or group.absent]
+
+
+def _group(
+    name: str,
+    title: str,
+    absent: str,
+    legend: str,
+    views: Sequence[tuple[str, str]],
+    tables: Sequence[Table | None],
+) -> Group:
+    kept = tuple(table for table in tables if table is not None)
+    used = {table.view for table in kept}
+    return Group(name, title, absent, legend, tuple(v for v in views if v[0] in used), kept)

@@ -71,6 +71,19 @@ class Volumes:
 
 
 @dataclass(frozen=True)
+class SlidePage:
+    """A slide's page, and the field of the slide that it shows."""
+
+    html: str
+    rows: range
+    columns: range
+
+    def shows(self, y: int, x: int) -> bool:
+        """Tell whether a pixel of the slide lies in the field."""
+        return y in self.rows and x in self.columns
+
+
+@dataclass(frozen=True)
 class Neighbours:
     """The pages before and after this one: (slide, file), or None at either end."""
 
@@ -89,7 +102,8 @@ def slide_page(
     patient: str,
     notes: str,
     neighbours: Neighbours,
-) -> str:
+    centre: tuple[int, int] | None = None,
+) -> SlidePage:
     """Return the page of one slide, which needs nothing beside it.
 
     Parameters
@@ -102,14 +116,17 @@ def slide_page(
         Side of the field (pixels); a page that would grow too big gets a smaller one.
     cohort, title, slide, patient, notes, neighbours
         What stands around the viewer.
+    centre
+        Middle of the field (row and column of the slide); left out, the field is where the tissue
+        has most contrast.
 
     Raises
     ------
     UserError
         When a volume is missing.
     """
-    data = slide_data(volumes, window, side) | {"slide": slide}
-    return render(
+    data = slide_data(volumes, window, side, centre) | {"slide": slide}
+    html = render(
         "slide.html.j2",
         cohort=cohort,
         title=title,
@@ -118,12 +135,21 @@ def slide_page(
         notes=notes,
         neighbours=neighbours,
         data=data,
+        spot=centre is not None,
+        page="",
+        root="../",
         json=script_json(data),
         script=script("viewer-volumes.js", "viewer-drawing.js", "viewer-page.js"),
     )
+    rows, columns = (
+        range(data[k], data[k] + data[n]) for k, n in (("y0", "rows"), ("x0", "columns"))
+    )
+    return SlidePage(html, rows, columns)
 
 
-def slide_data(volumes: Volumes, window: Window, side: int) -> dict[str, Any]:
+def slide_data(
+    volumes: Volumes, window: Window, side: int, centre: tuple[int, int] | None = None
+) -> dict[str, Any]:
     """Return what the viewer shows, as it is written into the page.
 
     No volume is stored that can be had from another: the viewer repeats and interpolates the
@@ -133,7 +159,9 @@ def slide_data(volumes: Volumes, window: Window, side: int) -> dict[str, Any]:
     volumes = volumes.without(COMPUTED)
     truth = None if volumes.truth is None else _Truth.of(volumes.truth, spec, volumes.restored)
     side = min(side, largest_side(stored_planes(spec, volumes, truth), spec.shape[0]))
-    field = tissue_field(volumes.acquired, spec, side)
+    field = (
+        field_around(spec, side, centre) if centre else tissue_field(volumes.acquired, spec, side)
+    )
     acquired = _read(volumes.acquired, field)
     black, white = channel_windows(window, spec.channels)
     low, high = _range(acquired, black, white)
@@ -239,6 +267,14 @@ def tissue_field(acquired: Path, spec: VolumeSpec, side: int) -> Region:
     y, _, x, _ = busiest_field(plane, max(1, side // step))
     rows, columns = (min(side, n) for n in spec.shape[2:])
     y, x = min(y * step, spec.shape[2] - rows), min(x * step, spec.shape[3] - columns)
+    return Region(0, spec.shape[1], y, y + rows, x, x + columns)
+
+
+def field_around(spec: VolumeSpec, side: int, centre: tuple[int, int]) -> Region:
+    """Return the field with a pixel in its middle, or as near to it as the slide's edge lets it."""
+    rows, columns = (min(side, n) for n in spec.shape[2:])
+    y = min(max(centre[0] - rows // 2, 0), spec.shape[2] - rows)
+    x = min(max(centre[1] - columns // 2, 0), spec.shape[3] - columns)
     return Region(0, spec.shape[1], y, y + rows, x, x + columns)
 
 

@@ -83,7 +83,7 @@ async function take(index) {
 /** Show what the address says; what it does not say, or says wrongly, stays as it begins. */
 async function open(hash) {
   const fields = new URLSearchParams(hash.slice(1));
-  if (fields.has("slide") && fields.get("slide") !== data.slide) { location.replace(`../index.html${hash}`); return; }
+  if (fields.has("slide") && fields.get("slide") !== data.slide) { location.replace(`../slides.html${hash}`); return; }
   const number = (name, otherwise) => (Number.isFinite(parseFloat(fields.get(name))) ? parseFloat(fields.get(name)) : otherwise);
   const index = Math.max(0, data.factors.findIndex((f) => f.factor === number("f", 0))), loaded = await take(index);
   if (!loaded) return;
