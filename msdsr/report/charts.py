@@ -130,7 +130,7 @@ def finish(name: str, figure: Figure, alt: str, section: str = "", caption: str 
     with io.StringIO() as text:
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
         svg = _themed(text.getvalue())
-    return Chart(name, svg, _png(figure), alt, section, caption, figure.get_figwidth())
+    return Chart(name, svg, _png(figure), alt, section, caption, float(figure.get_figwidth()))
 
 
 def _png(figure: Figure) -> bytes:

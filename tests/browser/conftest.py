@@ -1,18 +1,15 @@
 """A report of small volumes, and a real Chromium to open it in."""
 
 import io
-import json
 import os
 import shutil
 from base64 import b64decode
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
 from msdsr.config import ReportConfig
-from msdsr.manifest import Manifest, write_manifest
 from msdsr.report import ReportSlide, build_report
 from msdsr.volume import VoxelSize, write_volume
 from msdsr.volume.colour import Window
@@ -53,6 +50,11 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
+
+
+def quoted(text):
+    """Return a text as a cell of a CSV file."""
+    return '"' + text.replace('"', '""') + '"'
 
 
 def volume(rng, shape):
@@ -100,56 +102,26 @@ def slide_of(tmp_path_factory):
     return make
 
 
-def publish_metrics(folder, slides, channels=("CH2", "CH3")):
-    """Publish as much of a cohort's metrics as a report reads."""
-    folder.mkdir()
-    columns = ["cohort", "factor", "method", "plane", "metric", "value", "n"]
-    rows = [
-        ("demo", 2, method, plane, "FID", 10.0 * (i + 1), 9)
-        for i, method in enumerate(("nearest", "linear", "msdsr"))
-        for plane in ("XY", "XZ", "YZ", "mean")
-    ]
-    tables = {
-        "slicefid": pd.DataFrame(rows, columns=columns),
-        "paired": pd.DataFrame([], columns=columns),
-        "slides": pd.DataFrame(
-            [
-                ("demo", 2, "msdsr", slide, "P1", plane, "KID", 0.1, 9)
-                for slide in slides
-                for plane in ("XY", "XZ", "YZ")
-            ],
-            columns=[*columns[:3], "slide", "patient", *columns[3:]],
-        ),
-    }
-    for name, table in tables.items():
-        table.to_csv(folder / f"{name}.csv", index=False)
-        table.to_parquet(folder / f"{name}.parquet", index=False)
-    summary = {
-        "slides": slides, "patients": ["P1"], "factors": [2, 4], "methods": ["msdsr"],
-        "paired_slides": 0, "reference_images": 9, "reference_slides": ["V"], "crop": 32,
-        "max_images": 9, "window": {"low": WINDOW.low, "high": WINDOW.high},
-        "data_range": [1.0, 1.0], "channels": channels, "pixel_um": [0.5, 0.5],
-        "inception_sha256": "0" * 64, "warnings": [HOSTILE],
-    }  # fmt: skip
-    (folder / "summary.json").write_text(json.dumps(summary))
-    write_manifest(folder, Manifest(stage="evaluate", algorithm=1))
-    return folder
-
-
 @pytest.fixture(scope="session")
-def report(tmp_path_factory, slide_of):
+def report(tmp_path_factory, slide_of, publish):
     """A report of two slides: its folder, its pages by slide, and the first one's arrays."""
     root = tmp_path_factory.mktemp("a lab's report")
     first, arrays = slide_of("S1")
     second, _ = slide_of(HOSTILE, truth=False, factors=(2,), seed=6)
+    metrics = publish(
+        root / "metrics", [("S1", "P1"), (HOSTILE, HOSTILE)], factors=(2, 4), warnings=[HOSTILE],
+        window=(WINDOW.low, WINDOW.high), planes=2 * PLANES - 1, side=(ROWS, COLUMNS),
+        intervals=HOSTILE,
+    )  # fmt: skip
+    (root / "failed.csv").write_text(f"slide,patient,stage,line\nS3,P3,ingest,{quoted(HOSTILE)}\n")
     build_report(
         cohort=HOSTILE,
-        metrics_dir=publish_metrics(root / "metrics", ["S1", HOSTILE]),
+        metrics_dir=metrics,
         slides=[first, second],
         curves={},
         manifests=[],
         out_dir=root / "report",
-        settings=ReportConfig(title=HOSTILE, slides_with_pictures=0, viewer_side=64),
+        settings=ReportConfig(title=HOSTILE, slides_with_pictures=1, viewer_side=64),
         attribution=HOSTILE,
     )
     pages = {

@@ -269,9 +269,9 @@ def test_the_first_page_leads_on(viewer, report):
     page.page.wait_for_selector("#viewer[data-ready]")
     assert page.page.url.partition("#")[0] == pages["S1"].as_uri()
     assert where(page) == (3, 9, 8)
-    # A slide that this page does not hold: back to the first page, which knows them all.
+    # A slide that this page does not hold: back to the list, which knows them all.
     page.page.evaluate("location.hash = '#slide=S2'")
-    page.page.wait_for_url("**/index.html#slide=S2")
+    page.page.wait_for_url("**/slides.html#slide=S2")
     assert page.page.query_selector("#slides")
 
 

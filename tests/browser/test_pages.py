@@ -1,6 +1,7 @@
 """That the pages open anywhere, speak to everyone, and can be read in any light and width."""
 
 import io
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ CONTRAST = """() => {
   }
   return poor;
 }"""
+PAGES = ("index", "tables", "figures", "slides", "pictures", "uncertainty", "method")
 FOCUSED = """() => {
   const at = document.activeElement;
   return at.id || at.name || at.className || at.tagName;
@@ -42,7 +44,7 @@ FOCUSED = """() => {
 
 TOO_WIDE = """() => [...document.body.querySelectorAll("*")]
   .filter((e) => e.checkVisibility() && !e.matches(".sr, .sr *, .skip, script") &&
-    !e.parentElement.closest(".scroll, nav, .chips, .chart") &&
+    !e.parentElement.closest(".scroll, nav, .chips, .chart, .row") &&
     e.getBoundingClientRect().right > innerWidth + 0.5)
   .map((e) => `${e.tagName} ${e.className || e.id} ${e.innerText?.slice(0, 30)}`)"""
 
@@ -51,8 +53,8 @@ TOO_WIDE = """() => [...document.body.querySelectorAll("*")]
 def open_page(viewer, report):
     def make(which="S1", **settings):
         page = viewer(**settings)
-        if which == "index":
-            page.page.goto((report[0] / "index.html").as_uri())
+        if which in PAGES:
+            page.page.goto((report[0] / f"{which}.html").as_uri())
             return page
         return page.open(report[1][which])
 
@@ -81,17 +83,46 @@ def test_the_policy_lets_no_other_script_run(open_page):
     page.said.clear()
 
 
-def test_the_first_page_opens_and_its_links_lead_to_slides(open_page, report):
+def test_pages_lead_to_each_other_and_to_slides(open_page, report):
     page = open_page("index")
+    seen = []
+    for label in ("Tables", "Figures", "Slides", "Pictures", "Where to doubt", "Method & prov"):
+        page.page.click(f"nav a >> text={label}")
+        seen.append(page.page.url.rpartition("/")[2])
+        assert page.page.get_attribute("nav a[aria-current]", "href") == seen[-1]
+    assert seen == [f"{name}.html" for name in PAGES[1:]]
+    page.page.click("nav a >> text=Slides")
     links = page.page.query_selector_all("a[data-slide]")
     assert [link.inner_text() for link in links] == list(report[1])
     links[1].click()
     page.page.wait_for_selector("#viewer[data-ready]")
-    page.page.click("nav a >> text=S1")
+    page.page.click("nav.neighbours a >> text=S1")
     page.page.wait_for_selector("#viewer[data-ready]")
     assert page.text("h1") == "S1"
     page.page.click("nav a >> text=All slides")
-    assert page.page.url.endswith("/index.html#slides")
+    assert page.page.url.endswith("/slides.html")
+
+
+@pytest.mark.parametrize("which", PAGES)
+def test_every_page_has_landmarks_headings_and_names(open_page, which):
+    page = open_page(which).page
+    for landmark in ("header", "nav[aria-label]", "main#main", "footer"):
+        assert len(page.query_selector_all(landmark)) == 1, landmark
+    levels = page.eval_on_selector_all("h1, h2, h3, h4", "(all) => all.map((h) => +h.tagName[1])")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    nameless = page.eval_on_selector_all(
+        "button, select, input, a, img",
+        "(all) => all.filter((e) => !(e.innerText?.trim() || e.alt || e.ariaLabel ||"
+        " e.labels?.length)).length",
+    )
+    assert nameless == 0
+    broken = page.evaluate(
+        "Promise.allSettled([...document.images].map((i) => { i.loading = 'eager';"
+        " return i.decode(); })).then((all) => all.filter((i) => i.status !== 'fulfilled').length)"
+    )
+    assert broken == 0
 
 
 def test_the_whole_page_can_be_walked_by_keyboard(open_page):
@@ -145,7 +176,7 @@ def test_what_is_seen_is_also_said(open_page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("which", ["S1", "index"])
+@pytest.mark.parametrize("which", ["S1", *PAGES])
 def test_text_can_be_read_in_the_light_and_in_the_dark(open_page, scheme, which):
     page = open_page(which, color_scheme=scheme)
     assert page.page.evaluate(CONTRAST) == []
@@ -159,12 +190,12 @@ def test_text_can_be_read_in_the_light_and_in_the_dark(open_page, scheme, which)
 
 
 @pytest.mark.parametrize("width", [390, 1600])
-@pytest.mark.parametrize("which", ["S1", "index"])
+@pytest.mark.parametrize("which", ["S1", *PAGES])
 def test_nothing_is_cut_off_at_any_width(open_page, which, width):
     page = open_page(which, viewport={"width": width, "height": 900})
     assert page.page.evaluate(TOO_WIDE) == []
     assert page.page.evaluate("document.scrollingElement.scrollWidth") <= width
-    if which == "index":
+    if which in PAGES:
         return
     picture = np.asarray(Image.open(io.BytesIO(page.page.screenshot())))
     assert picture.shape[:2] == (900, width)

@@ -166,7 +166,7 @@ def test_other_channels(viewer, slide_of, tmp_path, count, modes):
         slide_page(
             volumes, EVEN, 64, cohort="c", title="t", slide="other", patient="p", notes="",
             neighbours=Neighbours(None, None),
-        )
+        ).html
     )  # fmt: skip
     page = viewer().open(path, "#z=4")
     page.focus()

@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from msdsr.config import ReportConfig
 from msdsr.manifest import Manifest, write_manifest
 from msdsr.report import ReportSlide, build_report
+from msdsr.report.numbers import read_numbers
 from msdsr.volume import VoxelSize, write_volume
 
 CHANNELS = ("CH2", "CH3")
@@ -70,13 +72,32 @@ def paired_table(cohort="demo", factors=(2,)):
 
 
 @pytest.fixture
-def numbers():
-    return pd.concat([long_table(), paired_table()], ignore_index=True)
+def numbers(tmp_path):
+    """Return the numbers of a cohort, of some tables by name."""
+
+    def make(**tables):
+        folder = tmp_path / "numbers"
+        folder.mkdir(exist_ok=True)
+        for name, table in ({"slicefid": long_table(), "paired": paired_table()} | tables).items():
+            table.to_parquet(folder / f"{name}.parquet", index=False)
+        return read_numbers(folder)
+
+    return make
+
+
+@pytest.fixture
+def published(tmp_path, publish):
+    """Publish every table that evaluation can make."""
+
+    def make(slides=(("s1", "p1"), ("s2", "p2")), **changes):
+        return publish(tmp_path / "metrics", list(slides), **{"factors": (2,)} | changes)
+
+    return make
 
 
 @pytest.fixture
 def metrics_of(tmp_path):
-    """Publish the metrics of a cohort as the evaluation does."""
+    """Publish the metrics of a cohort as an evaluation did that knew three tables only."""
 
     def make(slides=("s1", "s2"), paired=True, factors=(2,), **summary):
         folder = tmp_path / "metrics"
@@ -110,8 +131,8 @@ def metrics_of(tmp_path):
 def slide_of(tmp_path, textured):
     """Write the volumes of a superresolved slide."""
 
-    def make(slide="s1", patient="p1", truth=True, notes="", factor=2):
-        folder = tmp_path / "slides" / slide.replace("/", "_")
+    def make(slide="s1", patient="p1", truth=True, notes="", factor=2, std=False):
+        folder = tmp_path / "slides" / hashlib.sha256(slide.encode()).hexdigest()[:8]
         whole = textured((2, 19, 64, 80))
         fine, coarse = VoxelSize(0.5, 0.5, 0.5), VoxelSize(1.0, 0.5, 0.5)
         write_volume(folder / "truth.ome.zarr", whole, fine, CHANNELS)
@@ -120,6 +141,9 @@ def slide_of(tmp_path, textured):
         planes = ((whole[:, :: 2 * keep]).shape[1] - 1) * factor + 1
         restored = folder / f"msdsr_{factor}x.ome.zarr"
         write_volume(restored, whole[:, :planes] // 2, fine, CHANNELS)
+        spread = folder / f"msdsr_{factor}x_std.ome.zarr" if std else None
+        if spread:
+            write_volume(spread, (whole[:, :planes] // 50).astype(np.float32), fine, CHANNELS)
         return ReportSlide(
             slide,
             patient,
@@ -127,6 +151,7 @@ def slide_of(tmp_path, textured):
             {factor: {"msdsr": restored}},
             folder / "truth.ome.zarr" if truth else None,
             notes,
+            {factor: {"msdsr": spread}} if spread else {},
         )
 
     return make
@@ -147,6 +172,7 @@ def build(tmp_path, metrics_of):
             "notes": (),
         } | changes
         manifest = build_report(**arguments)
-        return manifest, (tmp_path / "report/index.html").read_text(encoding="utf-8")
+        files = (tmp_path / "report").glob("*.html")
+        return manifest, {p.stem: p.read_text(encoding="utf-8") for p in files}
 
     return make

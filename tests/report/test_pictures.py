@@ -38,11 +38,11 @@ def test_every_method_shows_the_same_place(slide_of):
     assert not np.array_equal(plate.views[0].pictures[0].rgb, plate.views[0].pictures[3].rgb)
 
 
-def test_pictures_are_pngs_with_a_text(slide_of):
+def test_pictures_are_exact_and_have_a_text(slide_of):
     slide = slide_of()
     plate = draw_plate(slide.acquired, slide.restored[2], None, 2, WINDOW, "s1")
     picture = plate.views[1].pictures[2]
-    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(picture.png()))), picture.rgb)
+    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(picture.webp()))), picture.rgb)
     assert picture.alt == "Slide s1, 2×, XZ, through y = 16.0 µm: msdsr"
     assert plate.views[1].aspect == pytest.approx(80 / 19)
     assert plate.views[1].bar_part == pytest.approx(10 / 40)

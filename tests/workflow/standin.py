@@ -76,7 +76,10 @@ def main():
         return  # a part publishes nothing
     product = arguments[VERBS[verb]]
     if verb == ("report",):
-        Path(product, "index.html").write_text("<p>made by the stand-in\n")
+        for page in ("index", "tables", "figures", "slides", "pictures", "uncertainty", "method"):
+            Path(product, f"{page}.html").write_text("<p>made by the stand-in\n")
+        Path(product, "tables").mkdir(exist_ok=True)
+        Path(product, "report.zip").write_bytes(b"made by the stand-in")
         Path(product, "slides").mkdir(exist_ok=True)
         Path(product, "slides/one.html").write_text("<p>made by the stand-in\n")
         Path(product, "figures").mkdir(exist_ok=True)

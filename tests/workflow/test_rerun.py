@@ -179,4 +179,14 @@ def test_snakemakes_own_report_is_made(finished, tmp_path):
     archive = finished.folder / "report.zip"
     shutil.unpack_archive(archive, tmp_path)
     assert list(tmp_path.rglob("index.html"))
+    # What is shown, under which category, with which labels and caption: data that its page reads.
+    files = [path for path in tmp_path.rglob("*") if path.suffix in (".html", ".js", ".json")]
+    held = "".join(path.read_text(errors="replace") for path in files)
+    for words in (
+        *("Cohorts", "Figures", "Slides", "Metrics"),
+        *("Overview", "Where to doubt", "Method and provenance"),
+        "A figure of the cohort",
+        "the verdict on every method",
+    ):
+        assert words in held, words
     assert yaml.safe_load((finished.folder / "config/config.yaml").read_text())

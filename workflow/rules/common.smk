@@ -453,6 +453,16 @@ def cohort_products(cohort):
     return [f"{folder}/{name}.json" for folder in folders for name in ("denoised", "patches")]
 
 
+def page_of_report(name, title):
+    """Return one page as an output, which Snakemake's own report shows under its title."""
+    return report(
+        f"results/{{cohort}}/report/{name}.html",
+        caption="../report/cohort.rst",
+        category="Cohorts",
+        labels={"cohort": "{cohort}", "page": title},
+    )
+
+
 def gpus_to_restore(wildcards):
     """Return how many GPUs a superresolve job wants: one for a network, none to interpolate."""
     return int(wildcards.method in MODELS[wildcards.cohort])

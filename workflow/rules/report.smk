@@ -1,4 +1,4 @@
-# The pages a cohort is judged by: one for the cohort, and one for each slide.
+# The pages a cohort is judged by: an overview and what lies behind it, and one for each slide.
 
 
 rule report_cohort:
@@ -16,14 +16,21 @@ rule report_cohort:
             method=METHODS,
             factor=factors_of_cohort,
         ),
+        spreads=collect(
+            "results/{item.cohort}/slides/{item.slide}/{method}_{factor}x_std.ome.zarr",
+            item=slides_in("infer"),
+            method=[method for method in METHODS if method in SAMPLED_METHODS],
+            factor=factors_of_cohort,
+        ),
         truths=truths_of_cohort,
     output:
-        page=report(
-            "results/{cohort}/report/index.html",
-            caption="../report/cohort.rst",
-            category="Cohorts",
-            labels={"cohort": "{cohort}"},
-        ),
+        page=page_of_report("index", "Overview"),
+        tables_page=page_of_report("tables", "Tables"),
+        figures_page=page_of_report("figures", "Figures"),
+        slides_page=page_of_report("slides", "Slides"),
+        pictures_page=page_of_report("pictures", "Pictures"),
+        doubts_page=page_of_report("uncertainty", "Where to doubt"),
+        method_page=page_of_report("method", "Method and provenance"),
         figures=report(
             directory("results/{cohort}/report/figures"),
             patterns=["{figure}.png"],
@@ -38,6 +45,8 @@ rule report_cohort:
             category="Slides",
             labels={"cohort": "{cohort}", "slide": "{slide}"},
         ),
+        tables=directory("results/{cohort}/report/tables"),
+        archive="results/{cohort}/report/report.zip",
         manifest=ensure("results/{cohort}/report.json", non_empty=True),
     log:
         "results/logs/report/{cohort}.log",
@@ -50,7 +59,7 @@ rule report_cohort:
         mem_mb=growing(8000),
         runtime=60,
     params:
-        algorithm=2,
+        algorithm=3,
         settings=settings("report"),
         slides=digest(slides_in("train", "val", "infer")),
         failed=digest_of_failed,
