@@ -38,9 +38,6 @@ from msdsr.report.figures import figures
 from msdsr.report.numbers import Numbers, read_numbers
 from msdsr.report.pages import page_names, render
 from msdsr.report.pictures import choose, draw_plate
-from msdsr.report.rows import (
-    read_failed,
-)
 from msdsr.report.slidepages import Pages, ReportSlide
 from msdsr.report.training import training_charts
 from msdsr.volume.colour import Window

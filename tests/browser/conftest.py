@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from msdsr.config import ReportConfig
+from msdsr.failures import Failure
 from msdsr.report import ReportSlide, build_report
 from msdsr.volume import VoxelSize, write_volume
 from msdsr.volume.colour import Window
@@ -50,11 +51,6 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
-
-
-def quoted(text):
-    """Return a text as a cell of a CSV file."""
-    return '"' + text.replace('"', '""') + '"'
 
 
 def volume(rng, shape):
@@ -113,7 +109,6 @@ def report(tmp_path_factory, slide_of, publish):
         window=(WINDOW.low, WINDOW.high), planes=2 * PLANES - 1, side=(ROWS, COLUMNS),
         intervals=HOSTILE,
     )  # fmt: skip
-    (root / "failed.csv").write_text(f"slide,patient,stage,line\nS3,P3,ingest,{quoted(HOSTILE)}\n")
     build_report(
         cohort=HOSTILE,
         metrics_dir=metrics,
@@ -123,6 +118,7 @@ def report(tmp_path_factory, slide_of, publish):
         out_dir=root / "report",
         settings=ReportConfig(title=HOSTILE, slides_with_pictures=1, viewer_side=64),
         attribution=HOSTILE,
+        failed=[Failure("S3", "P3", "infer", "ingest", "data", HOSTILE, HOSTILE)],
     )
     pages = {
         "S1": root / "report/slides/S1.html",

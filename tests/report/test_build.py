@@ -3,11 +3,11 @@ import re
 import zipfile
 from html.parser import HTMLParser
 
-import pandas as pd
 import pytest
 
 from msdsr.config import ReportConfig
 from msdsr.errors import UserError
+from msdsr.failures import Failure
 from msdsr.manifest import Manifest, read_manifest, write_manifest
 from msdsr.report import ReportSlide
 from msdsr.report.pages import PAGES
@@ -161,8 +161,7 @@ def test_hostile_names_are_shown_and_never_run(build, published, slide_of, tmp_p
         counts={"slide": HOSTILE},
     )  # fmt: skip
     write_manifest(record, hostile)
-    failed = pd.DataFrame([[HOSTILE + "3"] * 4], columns=["slide", "patient", "stage", "line"])
-    failed.to_csv(tmp_path / "failed.csv", index=False)
+    failed = Failure(*[HOSTILE + "3"] * 4, "data", HOSTILE, HOSTILE)
     metrics = published(
         [(HOSTILE, HOSTILE), (other, HOSTILE)], warnings=[HOSTILE], channels=(HOSTILE, "CH3"),
         intervals=HOSTILE,
@@ -175,6 +174,7 @@ def test_hostile_names_are_shown_and_never_run(build, published, slide_of, tmp_p
         manifests=[record],
         attribution=HOSTILE,
         notes=[HOSTILE],
+        failed=[failed],
         settings=ReportConfig(title=HOSTILE),
     )
     for name, html in pages.items():
@@ -239,11 +239,11 @@ def test_pages_of_slides_are_capped_and_the_page_says_so(build, slide_of, tmp_pa
 
 
 def test_slides_that_failed_are_named_and_not_asked_for(build, slide_of, tmp_path):
-    (tmp_path / "failed.csv").write_text("slide,patient,stage,line\ngone,p9,ingest,it is damaged\n")
     broken = ReportSlide("gone", "p9", tmp_path / "gone.ome.zarr", {2: {}})
-    manifest, pages = build([slide_of(), broken])
+    failed = [Failure("gone", "p9", "infer", "ingest", "data", "it is damaged", "a.log")]
+    manifest, pages = build([slide_of(), broken], failed=failed)
     assert manifest.counts["slides_failed"] == 1
-    assert "1 slide failed, and is in no number of this report" in Page(pages["index"]).words()
+    assert "1 slide could not be processed" in Page(pages["index"]).words()
     assert "gone p9 failed ingest: it is damaged" in Page(pages["slides"]).words()
 
 
