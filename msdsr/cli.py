@@ -34,6 +34,7 @@ from msdsr.cli_options import (
     WithoutFailed,
     Work,
     close,
+    left_of_job,
 )
 from msdsr.cli_share import compare, export
 from msdsr.cli_sources import fetch_app, phantom_app, sheet_app
@@ -162,7 +163,10 @@ def train(
     device: Device = "auto",
     gpus: Annotated[int, typer.Option(min=0, help="GPUs of this machine to train on.")] = 0,
     budget_minutes: Annotated[
-        float | None, typer.Option(min=0, help="Save and stop (exit code 75) before this (min).")
+        float | None,
+        typer.Option(
+            min=0, help="The job's time limit (min): save and stop (exit code 75) in good time."
+        ),
     ] = None,
     inception: Annotated[
         Path | None, typer.Option(help="Inception network: FID of restored validation crops.")
@@ -180,7 +184,7 @@ def train(
         device=device,
         gpus=gpus,
         inception=inception,
-        budget_seconds=None if budget_minutes is None else 60 * budget_minutes,
+        budget_seconds=None if budget_minutes is None else left_of_job(60 * budget_minutes),
     )
     close(manifest, out)
 

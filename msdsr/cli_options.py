@@ -39,3 +39,12 @@ def close(manifest: Manifest, product: Path) -> None:
         typer.echo(f"warning: {warning}", err=True)
     counted = ", ".join(f"{k} {v}" for k, v in manifest.counts.items() if not isinstance(v, dict))
     typer.echo(f"{manifest.stage}: {product} ({counted}; {manifest.seconds:.1f} s)")
+
+
+BEFORE_US_SECONDS = 180.0
+"""Of a job's time: two Snakemakes and Python's imports, on a slow file system, and the end."""
+
+
+def left_of_job(seconds: float) -> float:
+    """Return what a job's time limit leaves to the command that it runs (s)."""
+    return max(0.0, seconds - BEFORE_US_SECONDS)

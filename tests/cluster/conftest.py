@@ -1,4 +1,5 @@
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from lab import Lab  # noqa: E402
+from lab import STARTED, Lab  # noqa: E402
 from sandbox import SlurmSandbox, missing_tools  # noqa: E402
 
 
@@ -22,8 +23,20 @@ def slurm(tmp_path_factory):
     if missing := missing_tools():
         why = f"not on this machine: {', '.join(missing)}; `make cluster` installs them (Debian)"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the cluster is stopped all the same
     with SlurmSandbox(tmp_path_factory.mktemp("slurm")) as sandbox:
         yield sandbox
+
+
+@pytest.fixture(autouse=True)
+def clean(slurm):
+    """Leave nothing of a test behind that failed half-way: no Snakemake, and no job."""
+    yield
+    for process in STARTED:
+        process.kill()
+        process.wait()
+    STARTED.clear()
+    slurm.cancel_all()
 
 
 @pytest.fixture

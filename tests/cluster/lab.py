@@ -52,7 +52,7 @@ CONFIG = {
                 "norm_num_groups": 4,
             },
             "optimiser": {
-                "images": 4800,  # some seconds, for faults to find it at work
+                "images": 2400,  # some seconds, for faults to find it at work
                 "batch": 16,
                 "micro_batch": 16,
                 "validate_every": 1_000_000,
@@ -94,6 +94,9 @@ class StandIn(torch.nn.Module):
     def forward(self, x):
         return torch.relu(torch.nn.functional.conv2d(x, self.weight, stride=23)).mean((2, 3))
 
+
+STARTED: list[subprocess.Popen[str]] = []
+"""Each Snakemake of a test, to be ended with it."""
 
 TIMES = ("created", "measured", "seconds", "images_per_s")
 """What manifests and curves say of a run, and not of its result."""
@@ -146,7 +149,7 @@ class Lab:
         command = [sys.executable, POLLING, "--snakefile", REPOSITORY / "workflow/Snakefile"]
         options = ["--profile", profile, "--latency-wait", 5]
         with (self.folder / "said.txt").open("w") as said:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [str(word) for word in (*command, *options, *arguments)],
                 cwd=self.folder,
                 env=self.slurm.env() | {"OMP_NUM_THREADS": "1"},
@@ -155,20 +158,22 @@ class Lab:
                 text=True,
                 start_new_session=True,
             )
+        STARTED.append(process)
+        return process
 
     def said(self) -> str:
         """Return what the Snakemake that was started last has said."""
         return (self.folder / "said.txt").read_text()
 
-    def finish(self, process: subprocess.Popen[str], expect: int = 0, timeout: float = 300) -> str:
+    def finish(self, process: subprocess.Popen[str], expect: int = 0, timeout: float = 500) -> str:
         """Wait for Snakemake and return all it said."""
         try:
             process.wait(timeout)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            raise AssertionError(f"not done in {timeout:.0f} s\n{self.said()}") from None
-        assert process.returncode == expect, f"{self.said()}\n{self.logs()}"
+            raise AssertionError(f"not done in {timeout:.0f} s\n{self.said()[-4000:]}") from None
+        assert process.returncode == expect, f"{self.said()[-4000:]}\n{self.logs()}"
         return self.said()
 
     def run(self, *arguments: object, expect: int = 0, **options) -> str:
@@ -177,7 +182,7 @@ class Lab:
     def logs(self) -> str:
         """Return the ends of all logs of this lab, for a test that failed."""
         paths = sorted((self.folder / "results/logs").rglob("*.log"), key=os.path.getmtime)
-        return "\n".join(f"--- {p}\n{p.read_text(errors='replace')[-3000:]}" for p in paths[-6:])
+        return "\n".join(f"--- {p}\n{p.read_text(errors='replace')[-1500:]}" for p in paths[-3:])
 
     def contents(self, *names: str) -> dict[str, object]:
         """Return what files, and the files in folders, hold: all that is the same in any run."""

@@ -58,6 +58,7 @@ NODES = (
 # Jobs of `urgent` push those of `gpu` back into the queue.
 PARTITIONS = """\
 PartitionName=cpu Nodes=cpu[1-2] Default=YES MaxTime=7-00:00:00 State=UP PriorityTier=1
+PartitionName=long Nodes=cpu[1-2] MaxTime=7-00:00:00 State=UP PriorityTier=1
 PartitionName=gpu Nodes=gpu[1-2] MaxTime=7-00:00:00 State=UP PriorityTier=1
 PartitionName=urgent Nodes=gpu[1-2] MaxTime=7-00:00:00 State=UP PriorityTier=10
 """
@@ -279,12 +280,16 @@ class SlurmSandbox:
         wait_until(self.is_idle, f"all nodes idle: {self.states()}\n{self.tail()}")
         return self
 
+    def cancel_all(self) -> None:
+        """Cancel all jobs and wait until they are gone."""
+        if self.jobs_alive():
+            self.command("scancel", *self.jobs_alive())
+            wait_until(lambda: not self.jobs_alive(), "jobs gone", timeout=30)
+
     def stop(self) -> None:
         """Cancel what runs, end the daemons, and end what a killed job may have left."""
         with contextlib.suppress(Exception):
-            if self.jobs_alive():
-                self.command("scancel", *self.jobs_alive())
-                wait_until(lambda: not self.jobs_alive(), "jobs gone", timeout=15)
+            self.cancel_all()
         for name in reversed(list(self.daemons)):
             self.end(name)
         mark = f"SLURM_CONF={self.conf}".encode()

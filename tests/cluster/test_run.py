@@ -4,7 +4,13 @@ import re
 
 from msdsr.needs import TYPICAL_MB, memory_mb
 
-GPU_RULES = {"train_model", "superresolve_slide", "evaluate_reference", "evaluate_slide"}
+GPU_RULES = {
+    "train_model",
+    "superresolve_slide",
+    "superresolve_heldout",
+    "evaluate_reference",
+    "evaluate_slide",
+}
 CPU_RULES = {
     "phantom_slide",
     "phantom_slide_with_truth",
@@ -32,6 +38,7 @@ def test_a_cohort_comes_out_as_a_report(whole):
         "evaluate_reference": 1,
         "train_model": 1,
         "superresolve_slide": 1,
+        "superresolve_heldout": 1,
         "evaluate_slide": 1,
         "evaluate_cohort": 1,
         "report_cohort": 1,

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from msdsr.cli_options import left_of_job
+
 
 def msdsr(*arguments, cwd):
     return subprocess.run(
@@ -78,3 +80,8 @@ def test_a_right_command_says_what_it_made(bad):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("ingest: raw.ome.zarr (channels 1, planes 4")
     assert (bad / "raw.json").exists()
+
+
+def test_a_job_s_limit_leaves_time_for_what_is_before_and_after_the_command():
+    assert left_of_job(24 * 3600) == 24 * 3600 - 180
+    assert left_of_job(60) == 0
