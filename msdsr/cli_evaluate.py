@@ -53,6 +53,7 @@ def evaluate_reference(
         [files.patches for files in found],
         out,
         work,
+        patients=[files.patient for files in found],
         inception=inception,
         settings=parse_settings(EvaluateConfig, settings),
         seed=seed,

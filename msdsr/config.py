@@ -11,7 +11,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from msdsr.config_base import Interpolation, Name, RestoringMethod, Section
+from msdsr.config_base import (
+    Interpolation,
+    Name,
+    Protocol,
+    Rescaling,
+    RestoringMethod,
+    Section,
+)
 from msdsr.config_models import (
     ModelConfig,
     NetworkConfig,
@@ -44,7 +51,9 @@ __all__ = [
     "OptimiserConfig",
     "PatchConfig",
     "PhantomConfig",
+    "Protocol",
     "ReportConfig",
+    "Rescaling",
     "RestoringMethod",
     "Section",
     "SuperresolveConfig",

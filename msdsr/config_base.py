@@ -11,6 +11,8 @@ Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
 Interpolation = Literal["nearest", "linear", "cubic"]
+Protocol = Literal["v2", "paper"]
+Rescaling = Literal["window", "equalised"]
 RestoringMethod = Literal["nearest", "linear", "cubic", "msdsr", "ms_unet", "e2e_unet"]
 
 

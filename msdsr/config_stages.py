@@ -12,6 +12,8 @@ from msdsr.config_base import (
     Interpolation,
     Name,
     Positive,
+    Protocol,
+    Rescaling,
     RestoringMethod,
     Section,
 )
@@ -231,13 +233,25 @@ class EvaluateConfig(Section):
         default=["nearest", "linear"],
         description="Interpolations reported beside the methods (`nearest`, `linear`, `cubic`).",
     )
+    protocols: Annotated[list[Protocol], Field(min_length=1)] = Field(
+        default=["v2"],
+        description="How slices are compared with real images: `v2` has equal crops, acquired "
+        "planes apart; `paper` repeats the published code, for figures beside the paper's.",
+    )
+    rescalings: Annotated[list[Rescaling], Field(min_length=1)] = Field(
+        default=["window", "equalised"],
+        description="How protocol `v2` shows images to Inception: through one fixed `window`, "
+        "which sees errors of brightness, or with histograms `equalised` crop by crop, as the "
+        "published code does, which does not. Protocol `paper` always equalises.",
+    )
     crop: Count = Field(
         default=32,
         description="Side of the square cut from every slice, real and restored alike (pixels).",
     )
     max_images: Count = Field(
-        default=2000,
-        description="Most crops of one plane orientation, slide, method and factor.",
+        default=500,
+        description="Most crops of one plane orientation, slide, method and factor; each takes "
+        "4 KB on the disk.",
     )
     max_reference_images: Count = Field(
         default=10_000, description="Most crops of real XY planes that stand for the truth."
@@ -259,6 +273,10 @@ class EvaluateConfig(Section):
         "none.",
     )
     hotspot_side: Count = Field(default=32, description="Side of such a place (pixels).")
+    bootstrap: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        default=500,
+        description="Draws of patients behind each 95 % interval; 0: no intervals.",
+    )
     inception: str | None = Field(
         default=None,
         description="File of the Inception network (TorchScript); left out, it is fetched and its "

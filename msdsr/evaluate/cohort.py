@@ -4,29 +4,52 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from msdsr.config import EvaluateConfig
 from msdsr.errors import UserError
 from msdsr.evaluate.checks import checks_of_slides, checks_summary, mean_over_patients
+from msdsr.evaluate.distances import (
+    KID,
+    Row,
+    Ruler,
+    Sureness,
+    distance_rows,
+    resolved_rows,
+    worst_plane,
+)
+from msdsr.evaluate.features import features_file
+from msdsr.evaluate.floor import REAL, Floor, Halves, halve
+from msdsr.evaluate.paired import ALL
+from msdsr.evaluate.pool import SlideFeatures, pool_slides
 from msdsr.evaluate.reference import Reference
-from msdsr.evaluate.slices import GENERATED, PLANES
+from msdsr.evaluate.slide import ACQUIRED, PAIRED_COLUMNS, SPECTRA_COLUMNS, TRUTH
+from msdsr.evaluate.tables import (
+    DISTANCE,
+    SLICEFID,
+    SLIDES,
+    mean_paired,
+    mean_spectra,
+    of_slides,
+)
+from msdsr.evaluate.views import View, views
 from msdsr.manifest import Manifest, Stopwatch, identity, read_manifest, write_manifest
 from msdsr.metrics.features import FeatureSet
-from msdsr.metrics.fid import fid, fid_notes, slice_mean
-from msdsr.metrics.mmd import Kid
+from msdsr.metrics.fid import fid_notes
 from msdsr.progress import progress
 from msdsr.volume.store import replace_path
 
 ALGORITHM = 2
-COLUMNS = ["cohort", "factor", "method", "plane", "metric", "value", "n"]
-MEAN = "mean"
+SAID = {
+    "v2": "v2 (equal crops of real and restored slices, acquired planes apart)",
+    "paper": "paper (restored slices without the 4 outermost voxels, equalised, as published)",
+}
 
 
 def evaluate_cohort(
@@ -46,11 +69,11 @@ def evaluate_cohort(
     reference
         ``reference.npz`` of the cohort.
     out
-        Folder to publish, with its manifest beside it: ``slicefid.csv`` (FID and KID; rows of
-        plane ``mean`` are SliceFID, Eq. 10, and its like for KID), ``paired.csv`` (PSNR, SSIM,
-        NRMSE: mean over slides), ``slides.csv`` (KID and paired scores of each slide), each also
-        as parquet, and ``summary.json``. Columns: cohort, factor, method, plane, metric, value,
-        n (images, or slices in paired.csv).
+        Folder to publish, with its manifest beside it: ``slicefid`` (FID, KID and MMD; rows of
+        plane ``mean`` are SliceFID, Eq. 10, and its like), ``distance`` (FID and KID by distance
+        from the acquired planes), ``paired`` (scores against a truth, mean over slides),
+        ``slides`` (KID and paired scores of each slide) and ``spectra``, each as CSV and as
+        parquet (columns: `msdsr.evaluate.tables`), and ``summary.json``.
     cohort
         Its name.
     settings
@@ -65,39 +88,33 @@ def evaluate_cohort(
     real = Reference.load(reference)
     folders = [Path(path) for path in slide_metrics]
     records = _records(folders, reference)
-    real_set = FeatureSet.of(real.features)
-    kid = Kid(real_set)
-    rows: list[dict[str, Any]] = []
-    per_slide: list[dict[str, Any]] = []
-    warnings = [f"{r.counts['slide']}: {w}" for r in records for w in r.warnings]
-    keys = sorted({(r.counts["factor"], m) for r in records for m in r.counts["images"]})
-    with progress("evaluate: distances", len(keys), "sets") as bar:
-        for factor, method in keys:
-            slides = [
-                (r, folder / f"features-{method}.npz")
-                for r, folder in zip(records, folders, strict=True)
-                if r.counts["factor"] == factor and method in r.counts["images"]
-            ]
-            merged, single = _merge(slides, kid)
-            common = {"cohort": cohort, "factor": factor, "method": method}
-            rows += [common | row for row in _distances(merged, real_set, kid)]
-            per_slide += [common | row for row in single]
-            bar.advance()
-    paired_slides = _paired(folders, cohort)
+    seed = read_manifest(reference).seed or 0
+    patients = sorted({r.counts["patient"] for r in records})
+    sure = Sureness(len(patients), settings.bootstrap, seed)
+    judged = _Judged(cohort, list(zip(records, folders, strict=True)), patients, sure)
+    halves = halve(real, seed)
+    for view in views(settings):
+        _judge(judged, view, real, halves, keep_single=view == views(settings)[0])
+    paired = of_slides(folders, "paired.csv", PAIRED_COLUMNS, cohort)
+    single = pd.DataFrame(judged.single, columns=SLIDES)
     tables = {
-        "slicefid": pd.DataFrame(rows, columns=COLUMNS),
-        "paired": _mean_over_slides(paired_slides),
-        "slides": pd.concat(
-            [pd.DataFrame(per_slide, columns=paired_slides.columns), paired_slides]
-            if len(paired_slides)
-            else [pd.DataFrame(per_slide, columns=paired_slides.columns)],
-            ignore_index=True,
-        ),
+        "slicefid": pd.DataFrame(judged.rows, columns=SLICEFID),
+        "distance": pd.DataFrame(judged.distances, columns=DISTANCE),
+        "paired": mean_paired(paired, patients, sure),
+        "slides": pd.concat([t for t in (single, paired[SLIDES]) if len(t)] or [single]),
+        "spectra": mean_spectra(of_slides(folders, "spectra.csv", SPECTRA_COLUMNS, cohort)),
     }
     checks = checks_of_slides(folders, cohort)
     tables |= checks | {"heldout": mean_over_patients(checks["heldout_slides"])}
-    warnings += _bias_warnings(tables["slicefid"], len(real.features))
-    summary = _summary(cohort, real, records, tables, settings, warnings)
+    warnings = list(dict.fromkeys(f"{r.counts['slide']}: {w}" for r in records for w in r.warnings))
+    warnings += _warnings(tables["slicefid"], real, halves, sure)
+    summary = _summary(cohort, real, records, tables, settings, warnings) | {
+        **checks_summary(records),
+        "worst": judged.worst,
+        "floor": {"by": halves.by, "splits": len(halves.splits)},
+        "intervals": sure.why_not()
+        or f"bootstrap over {len(patients)} patients, {settings.bootstrap} resamples",
+    }
     manifest = Manifest(
         stage="evaluate",
         algorithm=ALGORITHM,
@@ -135,66 +152,87 @@ def _records(folders: Sequence[Path], reference: str | Path) -> list[Manifest]:
     return records
 
 
-def _merge(
-    slides: Iterable[tuple[Manifest, Path]], kid: Kid
-) -> tuple[dict[str, FeatureSet], list[dict[str, Any]]]:
-    """Merge one method's features over slides, and score each slide by itself on the way."""
-    merged = {plane: FeatureSet() for plane in (*PLANES, GENERATED)}
-    single: list[dict[str, Any]] = []
-    for record, path in slides:
-        who = {"slide": record.counts["slide"], "patient": record.counts["patient"]}
-        with np.load(path) as file:
-            rows = {plane: file[plane] for plane in merged if plane in file}
-        for plane, features in rows.items():
-            merged[plane].add(features)
-            if len(features) >= 2:
-                value = kid(FeatureSet.of(features))
-                single.append(
-                    who | {"plane": plane, "metric": "KID", "value": value, "n": len(features)}
-                )
-    return merged, single
+class _Judged:
+    """What has been found of a cohort so far."""
 
+    def __init__(
+        self,
+        cohort: str,
+        slides: list[tuple[Manifest, Path]],
+        patients: list[str],
+        sure: Sureness,
+    ) -> None:
+        self.cohort, self.slides, self.patients, self.sure = cohort, slides, patients, sure
+        self.rows: list[Row] = []
+        self.distances: list[Row] = []
+        self.single: list[Row] = []
+        self.worst: dict[str, dict[str, dict[str, str]]] = {}
 
-def _distances(merged: dict[str, FeatureSet], real: FeatureSet, kid: Kid) -> list[dict[str, Any]]:
-    """Return FID and KID of each plane, and their mean where all three planes have images."""
-    rows = []
-    distances: dict[str, Callable[[FeatureSet], float]] = {"FID": partial(fid, real), "KID": kid}
-    for metric, distance in distances.items():
-        values = {p: distance(features) for p, features in merged.items() if features.n >= 2}
-        rows += [
-            {"plane": p, "metric": metric, "value": v, "n": merged[p].n} for p, v in values.items()
+    def of(self, factor: int, method: str, view: View) -> list[SlideFeatures]:
+        """Return where the features of one method at one factor are."""
+        return [
+            SlideFeatures(
+                r.counts["slide"], r.counts["patient"], folder / features_file(method, view)
+            )
+            for r, folder in self.slides
+            if r.counts["factor"] == factor and method in r.counts["images"]
         ]
-        if all(plane in values for plane in PLANES):
-            n = min(merged[plane].n for plane in PLANES)
-            rows.append({"plane": MEAN, "metric": metric, "value": slice_mean(values), "n": n})
-    return rows
 
 
-def _paired(folders: Sequence[Path], cohort: str) -> pd.DataFrame:
-    columns = ["cohort", "factor", "method", "slide", "patient", "plane", "metric", "value", "n"]
-    tables = [
-        pd.read_csv(folder / "paired.csv", dtype={"slide": str, "patient": str})
-        for folder in folders
-    ]
-    found = [table for table in tables if len(table)]
-    if not found:
-        return pd.DataFrame(columns=columns)
-    return pd.concat(found, ignore_index=True).assign(cohort=cohort)[columns]
+def _judge(judged: _Judged, view: View, real: Reference, halves: Halves, keep_single: bool) -> None:
+    """Compare every method at every factor, seen one way, with the real images."""
+    features = real.features[view.rescaling]
+    ruler, floor = Ruler(features), Floor(features, halves)
+    keys = sorted({(r.counts["factor"], m) for r, _ in judged.slides for m in r.counts["images"]})
+    most: dict[int, int] = {}
+    with progress(f"evaluate {view.name}: distances", len(keys), "sets") as bar:
+        for factor, method in keys:
+            common = {
+                "cohort": judged.cohort,
+                "factor": factor,
+                "method": method,
+                "protocol": view.protocol,
+                "rescaling": view.rescaling,
+            }
+
+            def one(who: SlideFeatures, plane: str, rows: NDArray[np.float32]) -> None:
+                if keep_single and len(rows) >= 2:
+                    value = ruler.kid(FeatureSet.of(rows))
+                    score = {"plane": plane, "channel": ALL, "metric": KID, "value": value}
+                    whose = {"slide": who.slide, "patient": who.patient, "n": len(rows)}
+                    judged.single.append(common | whose | score)  # noqa: B023
+
+            planes = ("XY",) if method == ACQUIRED else view.planes
+            pooled = pool_slides(judged.of(factor, method, view), planes, judged.patients, one)
+            rows = list(distance_rows(pooled, ruler, judged.sure))
+            judged.rows += [common | row for row in rows]
+            judged.distances += [common | row for row in resolved_rows(pooled, ruler)]
+            worst = worst_plane(rows)
+            if worst is not None and method not in (ACQUIRED, TRUTH):
+                of_method = judged.worst.setdefault(str(factor), {}).setdefault(method, {})
+                of_method[view.name] = worst
+            if method != ACQUIRED:
+                most[factor] = max(most.get(factor, 0), pooled.planes["XY"].n)
+            bar.advance()
+    for factor, images in most.items():
+        common = {"cohort": judged.cohort, "factor": factor, "method": REAL}
+        seen = {"protocol": view.protocol, "rescaling": view.rescaling}
+        judged.rows += [common | seen | row for row in floor.rows(images)]
 
 
-def _mean_over_slides(slides: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean of each score over slides, each slide counting once."""
-    if slides.empty:
-        return pd.DataFrame(columns=COLUMNS)
-    keys = ["cohort", "factor", "method", "plane", "metric"]
-    groups = slides.groupby(keys, sort=False, as_index=False)
-    return groups.agg(value=("value", "mean"), n=("n", "sum"))[COLUMNS]
-
-
-def _bias_warnings(table: pd.DataFrame, reference_images: int) -> list[str]:
-    counts = table.loc[table["metric"] == "FID", "n"]
-    fewest = int(min(counts.min(), reference_images)) if len(counts) else 0
-    return fid_notes(fewest)
+def _warnings(table: pd.DataFrame, real: Reference, halves: Halves, sure: Sureness) -> list[str]:
+    """Say what limits the figures."""
+    counts = table.loc[(table["metric"] == "FID") & (table["method"] != REAL), "n"]
+    warnings = fid_notes(int(min(counts.min(), real.images))) if len(counts) else []
+    if halves.by != "patient":
+        whole = "slides" if halves.by == "slide" else "images"
+        warnings.append(
+            f"the floor `real` sets {whole} of one patient against each other: it lies too low; "
+            "give a second patient the split `val`"
+        )
+    if not sure.possible:
+        warnings.append(f"no intervals ({sure.why_not()}): differences may be chance")
+    return warnings
 
 
 def _summary(
@@ -208,14 +246,17 @@ def _summary(
     """Return what a reader needs beside the tables."""
     return {
         "cohort": cohort,
-        "protocol": "v2 (one fixed window, equal crops, acquired planes apart)",
+        "protocol": "; ".join(SAID[protocol] for protocol in dict.fromkeys(settings.protocols)),
+        "protocols": list(dict.fromkeys(settings.protocols)),
+        "rescalings": list(dict.fromkeys(view.rescaling for view in views(settings))),
         "slides": sorted({r.counts["slide"] for r in records}),
         "patients": sorted({r.counts["patient"] for r in records}),
         "factors": sorted({r.counts["factor"] for r in records}),
         "methods": list(dict.fromkeys(tables["slicefid"]["method"])),
         "paired_slides": len({r.counts["slide"] for r in records if r.counts["paired"]}),
-        "reference_images": len(real.features),
+        "reference_images": real.images,
         "reference_slides": list(real.slides),
+        "reference_patients": sorted(set(real.patients)),
         "crop": real.crop,
         "max_images": settings.max_images,
         "window": {"low": list(real.window.low), "high": list(real.window.high)},
@@ -223,7 +264,6 @@ def _summary(
         "channels": list(real.channels),
         "pixel_um": list(real.pixel_um),
         "inception_sha256": records[0].inputs["inception"],
-        **checks_summary(records),
         "warnings": list(warnings),
     }
 

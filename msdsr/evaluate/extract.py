@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,13 @@ from msdsr.evaluate.sources import Source
 from msdsr.metrics.inception import Inception
 from msdsr.progress import Bar
 from msdsr.volume import Region
-from msdsr.volume.colour import Window, to_rgb8
+
+KEY_BYTES = 16
+"""Of the SHA-256 of a picture: two different ones share it never in practice."""
 
 
 class Extractor:
-    """Shows crops to Inception through one window, each different picture once.
+    """Shows crops to Inception, each different picture once.
 
     Acquired planes are the same in every restored volume, so most of the XY crops of one method
     have been seen with another.
@@ -26,54 +29,73 @@ class Extractor:
     ----------
     network
         The feature network.
-    channels, window
-        How raw intensities become colours.
     bar
         Told of every crop.
     """
 
-    def __init__(
-        self, network: Inception, channels: Sequence[str], window: Window, bar: Bar
-    ) -> None:
-        self._network, self._channels, self._window, self._bar = network, channels, window, bar
-        self._seen: dict[bytes, NDArray[np.float32]] = {}
+    def __init__(self, network: Inception, bar: Bar) -> None:
+        self._network, self._bar = network, bar
+        self._seen: dict[bytes, NDArray[np.floating[Any]]] = {}
 
     def __call__(
-        self, source: Source, plane: str, regions: Sequence[Region]
-    ) -> NDArray[np.float32]:
-        """Return the features of crops, float32, shape (len(regions), D)."""
-        rows: list[NDArray[np.float32]] = []
-        for start in range(0, len(regions), self._network.batch):
-            batch = regions[start : start + self._network.batch]
-            rows += self._batch(source, plane, batch)
-            self._bar.advance(len(batch))
-        return np.stack(rows) if rows else np.empty((0, 0), np.float32)
+        self,
+        source: Source,
+        places: Mapping[str, Sequence[Region]],
+        show: Callable[[NDArray[Any]], NDArray[np.uint8]],
+    ) -> dict[str, list[bytes]]:
+        """Show the crops of a volume to the network.
 
-    def remember(
-        self, source: Source, plane: str, regions: Sequence[Region], rows: NDArray[np.float32]
-    ) -> None:
-        """Take features of crops from an earlier attempt.
+        Parameters
+        ----------
+        source
+            The volume.
+        places
+            Of its crops, by plane.
+        show
+            From raw intensities (c, rows, columns) to a uint8 picture (3, rows, columns).
 
-        What is left to do is then batched as it would have been without the interruption, so that
-        not even the rounding differs.
+        Returns
+        -------
+        dict
+            A key for each crop, by plane; `rows` gives the features that belong to keys. Equal
+            pictures have equal keys.
         """
-        for region, row in zip(regions, rows, strict=True):
-            self._seen.setdefault(_key(self._show(source, plane, region)), row)
+        keys: dict[str, list[bytes]] = {plane: [] for plane in places}
+        new: dict[bytes, NDArray[np.uint8]] = {}
+        for plane, regions in places.items():
+            for region in regions:
+                rgb = show(picture(source.read(region), plane))
+                key = _key(rgb)
+                keys[plane].append(key)
+                if key not in self._seen and key not in new:
+                    if new and next(iter(new.values())).shape != rgb.shape:
+                        self._look(new)
+                    new[key] = rgb
+                if len(new) >= self._network.batch:
+                    self._look(new)
+                self._bar.advance()
+        self._look(new)
+        return keys
 
-    def _show(self, source: Source, plane: str, region: Region) -> NDArray[np.uint8]:
-        return to_rgb8(picture(source.read(region), plane), self._channels, self._window)
-
-    def _batch(
-        self, source: Source, plane: str, regions: Sequence[Region]
-    ) -> list[NDArray[np.float32]]:
-        shown = [self._show(source, plane, region) for region in regions]
-        keys = [_key(rgb) for rgb in shown]
-        new = {key: rgb for key, rgb in zip(keys, shown, strict=True) if key not in self._seen}
+    def _look(self, new: dict[bytes, NDArray[np.uint8]]) -> None:
+        """Compute the features of new pictures, and forget the pictures."""
         if new:
             features = self._network(np.stack(list(new.values())))
             self._seen.update(zip(new, features, strict=True))
-        return [self._seen[key] for key in keys]
+            new.clear()
+
+    def remember(self, keys: Sequence[bytes], rows: NDArray[np.floating[Any]]) -> None:
+        """Take features of pictures from an earlier attempt or another method."""
+        for key, row in zip(keys, rows, strict=True):
+            self._seen.setdefault(key, row)
+
+    def rows(self, keys: Sequence[bytes]) -> NDArray[np.float32]:
+        """Return the features of pictures seen, float32, shape (n, D)."""
+        if not keys:
+            return np.empty((0, 0), np.float32)
+        return np.stack([self._seen[key] for key in keys]).astype(np.float32)
 
 
 def _key(rgb: NDArray[np.uint8]) -> bytes:
-    return hashlib.sha256(rgb.tobytes()).digest()
+    shape = np.array(rgb.shape, np.int32).tobytes()
+    return hashlib.sha256(shape + rgb.tobytes()).digest()[:KEY_BYTES]

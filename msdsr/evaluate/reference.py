@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from zipfile import BadZipFile
 
 import numpy as np
@@ -13,27 +14,45 @@ from numpy.typing import NDArray
 
 from msdsr.config import EvaluateConfig
 from msdsr.errors import UserError
+from msdsr.evaluate.cache import Cache
 from msdsr.evaluate.extract import Extractor
+from msdsr.evaluate.features import DAMAGED, FEATURES, Features, different
 from msdsr.evaluate.slices import spread_crops
 from msdsr.evaluate.sources import Stored
-from msdsr.manifest import Manifest, identity
+from msdsr.evaluate.views import Show, corners, rescalings_of
+from msdsr.manifest import Manifest, fingerprint, identity
 from msdsr.metrics.inception import Inception
-from msdsr.progress import progress
+from msdsr.progress import Bar, progress
 from msdsr.volume import Region, Work, open_volume, read_spec
 from msdsr.volume.colour import Window, colours
 from msdsr.volume.tissue import tissue_mask
 
-ALGORITHM = 1
+ALGORITHM = 2
 WINDOW_PIXELS = 20_000_000
 """Most pixels that the quantiles of the window are taken from."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Features of real XY crops, and how they were shown to Inception."""
+    """Features of real XY crops, and how they were shown to Inception.
 
-    features: NDArray[np.float32]
+    Attributes
+    ----------
+    features
+        By rescaling: (n, D) float32 (float16 on the disk, as those of the slides).
+    slides, patients
+        Names, and the patient of each slide.
+    slide_of_row
+        (n,) int32, which slide a crop is from.
+    window, peaks
+        Of the colours and of the raw channels, at quantiles of the crops (raw intensities).
+    channels, pixel_um, crop
+        Of the images: names, size of a pixel (y, x), side of a crop (pixels).
+    """
+
+    features: Mapping[str, NDArray[np.float32]]
     slides: tuple[str, ...]
+    patients: tuple[str, ...]
     slide_of_row: NDArray[np.int32]
     window: Window
     peaks: tuple[float, ...]
@@ -41,19 +60,28 @@ class Reference:
     pixel_um: tuple[float, float]
     crop: int
 
+    @property
+    def images(self) -> int:
+        """Number of crops."""
+        return len(self.slide_of_row)
+
     def save(self, path: str | Path) -> None:
         """Write everything to one npz file."""
+        features: dict[str, Any] = {
+            f"features {k}": v.astype(np.float16) for k, v in self.features.items()
+        }
         with Path(path).open("wb") as handle:
             np.savez(
                 handle,
-                features=self.features,
                 slides=np.array(self.slides),
+                patients=np.array(self.patients),
                 slide_of_row=self.slide_of_row,
                 window=np.array([self.window.low, self.window.high]),
                 peaks=np.array(self.peaks),
                 channels=np.array(self.channels),
                 pixel_um=np.array(self.pixel_um),
                 crop=np.array(self.crop),
+                **features,
             )
 
     @classmethod
@@ -70,8 +98,13 @@ class Reference:
                 low, high = (tuple(float(v) for v in row) for row in file["window"])
                 y, x = (float(v) for v in file["pixel_um"])
                 return cls(
-                    features=file["features"],
+                    features={
+                        name.removeprefix("features "): file[name].astype(np.float32)
+                        for name in file.files
+                        if name.startswith("features ")
+                    },
                     slides=tuple(str(s) for s in file["slides"]),
+                    patients=tuple(str(p) for p in file["patients"]),
                     slide_of_row=file["slide_of_row"],
                     window=Window((low[0], low[1], low[2]), (high[0], high[1], high[2])),
                     peaks=tuple(float(v) for v in file["peaks"]),
@@ -91,6 +124,7 @@ def build_reference(
     out: str | Path,
     work: str | Path,
     *,
+    patients: Sequence[str],
     inception: str | Path,
     settings: EvaluateConfig,
     seed: int,
@@ -107,11 +141,16 @@ def build_reference(
     out
         ``reference.npz`` (see `Reference`); its manifest stands beside it.
     work
-        Work folder on the same file system; a killed run goes on after its last finished slide.
+        Work folder on the same file system. The features of each slide are kept beside it
+        (``<work>.cache``): a killed run goes on after its last finished slide, and a later one
+        does only what is new.
+    patients
+        The patient of each slide, in the same order.
     inception
         The Inception network.
     settings
-        Section ``evaluate``: ``crop``, ``max_reference_images``, ``window``.
+        Section ``evaluate``: ``crop``, ``max_reference_images``, ``window``, and the
+        protocols and rescalings.
     seed
         Seed of the places.
     device
@@ -135,29 +174,29 @@ def build_reference(
         "stage": "reference",
         "algorithm": ALGORITHM,
         "inputs": {str(p): identity(p) for p in [*stores, *map(Path, patches)]}
-        | {"inception": network.sha256},
+        | {"inception": network.sha256, "patients": fingerprint({"patients": list(patients)})},
         "settings": _relevant(settings),
         "seed": seed,
     }
     with Work(work, plan) as folder:
+        cache = Cache(folder.path.with_name(f"{folder.path.name}.cache"))
         places = _allot(stores, patches, settings, seed)
         window, peaks = _windows(stores, places, channels, settings.window)
-        total = sum(map(len, places))
-        done = folder.done()
-        before = sum(int(entry["n"]) for entry in done.values())
-        blocks: list[NDArray[np.float32]] = []
-        with progress("evaluate: real images", total, "images", before) as bar:
-            for i, (store, regions) in enumerate(zip(stores, places, strict=True)):
-                part = folder.path / f"features-{i}.npy"
-                if part.name not in done and regions:
-                    extract = Extractor(network, channels, window, bar)
-                    np.save(part, extract(Stored(open_volume(store).data), "XY", regions))
-                    folder.record(part.name, n=len(regions))
-                if regions:
-                    blocks.append(np.load(part))
+        shows = [Show(rescaling, channels, window) for rescaling in rescalings_of(settings)]
+        total = sum(map(len, places)) * len(shows)
+        features: dict[str, NDArray[np.float32]] = {}
+        with progress("evaluate: real images", total, "images") as bar:
+            for show in shows:
+                blocks = [
+                    _rows(store, regions, show, network, cache, bar)
+                    for store, regions in zip(stores, places, strict=True)
+                    if regions
+                ]
+                features[show.rescaling] = np.concatenate(blocks)
         reference = Reference(
-            features=np.concatenate(blocks),
+            features=features,
             slides=tuple(names),
+            patients=tuple(patients),
             slide_of_row=np.repeat(
                 np.arange(len(places), dtype=np.int32), [len(p) for p in places]
             ),
@@ -176,19 +215,48 @@ def build_reference(
             seed=seed,
             device=str(network.device),
             counts={
-                "images": total,
+                "images": reference.images,
                 "slides": {n: len(p) for n, p in zip(names, places, strict=True)},
+                "patients": len(set(patients)),
                 "window": [list(window.low), list(window.high)],
                 "peaks": list(peaks),
                 "channels": list(channels),
                 "crop": settings.crop,
             },
+            measured={"pictures_shown": network.shown},
         )
-        return folder.publish_product(folder.path / "reference.npz", Path(out), manifest)
+        published = folder.publish_product(folder.path / "reference.npz", Path(out), manifest)
+        cache.forget_unused()
+        return published
+
+
+def _rows(
+    store: Path, regions: list[Region], show: Show, network: Inception, cache: Cache, bar: Bar
+) -> NDArray[np.float32]:
+    """Return the features of one slide's crops, from the cache where they are there."""
+    facts = {
+        "features": FEATURES,
+        "inception": network.sha256,
+        "volume": identity(store),
+        "places": corners(regions).tolist(),
+        "shown": show.facts(),
+    }
+    path = cache.path(facts, ".npz")
+    with contextlib.suppress(*DAMAGED):
+        found = Features.load(path)
+        bar.advance(len(regions))
+        return found.rows("XY")
+    extract = Extractor(network, bar)
+    where = {"XY": regions}
+    keys = extract(Stored(open_volume(store).data), where, show)
+    made = Features.of(keys, extract.rows(different(keys)), where, None)
+    made.save(path)
+    return made.rows("XY")
 
 
 def _relevant(settings: EvaluateConfig) -> dict[str, object]:
-    return settings.model_dump(mode="json", include={"crop", "max_reference_images", "window"})
+    relevant = settings.model_dump(mode="json", include={"crop", "max_reference_images", "window"})
+    return relevant | {"rescalings": rescalings_of(settings)}
 
 
 def _common(stores: Sequence[Path]) -> tuple[tuple[str, ...], tuple[float, float]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,18 @@ from numpy.typing import NDArray
 
 from msdsr.config import EvaluateConfig
 from msdsr.errors import UserError
+from msdsr.evaluate.cache import Cache, publish_link
 from msdsr.evaluate.candidates import Candidates, open_candidates
 from msdsr.evaluate.checks import Checks
 from msdsr.evaluate.extract import Extractor
+from msdsr.evaluate.features import DAMAGED, FEATURES, Features, different, features_file
 from msdsr.evaluate.heldout import open_held
 from msdsr.evaluate.paired import paired_scores
 from msdsr.evaluate.reference import Reference, require_pixel_size
-from msdsr.evaluate.slices import GENERATED, PLANES, spread_crops
+from msdsr.evaluate.slices import spread_crops
 from msdsr.evaluate.sources import Source
+from msdsr.evaluate.spectra import spectral_values
+from msdsr.evaluate.views import Show, View, corners, count, places, views
 from msdsr.manifest import Manifest, fingerprint, identity, manifest_path
 from msdsr.metrics.inception import Inception
 from msdsr.progress import progress
@@ -29,8 +32,18 @@ from msdsr.volume import Region, Work, keep_every, read_spec
 from msdsr.volume.tissue import tissue_mask
 
 ALGORITHM = 2
+SCORES = 1
+"""Raised when the scores against a truth would differ: none in the cache are used then."""
+
 ACQUIRED, TRUTH = "acquired", "truth"
 """Names under which real planes and the true volume stand beside the methods."""
+
+PAIRED_COLUMNS = [
+    "slide", "patient", "factor", "method", "plane", "channel", "metric", "value", "n"
+]  # fmt: skip
+SPECTRA_COLUMNS = [
+    "slide", "patient", "factor", "method", "axis", "quantity", "frequency", "value", "n"
+]  # fmt: skip
 
 
 def evaluate_slide(
@@ -61,10 +74,12 @@ def evaluate_slide(
         From a method's name to its store at this factor. The baselines of ``settings`` are made
         on the fly.
     out
-        Folder to publish: ``features-<method>.npz`` (see `Features`) and ``paired.csv``; its
-        manifest stands beside it.
+        Folder to publish: ``features-<method>-<protocol>-<rescaling>.npz`` (see `Features`),
+        ``paired.csv`` and ``spectra.csv``; its manifest stands beside it.
     work
-        Work folder on the same file system; a killed run goes on after its last finished method.
+        Work folder on the same file system. What is found of a method is kept beside it
+        (``<work>.cache``, see `Cache`): a killed run goes on after its last finished set of
+        crops, and a later one does only what is new.
     slide, patient
         Who this is.
     factor
@@ -102,29 +117,36 @@ def evaluate_slide(
         "stage": "evaluate",
         "algorithm": ALGORITHM,
         "inputs": inputs | {"inception": network.sha256},
-        "settings": settings.model_dump(mode="json", exclude={"inception"}),
+        "settings": settings.model_dump(mode="json", exclude={"inception", "bootstrap"}),
         "seed": seed,
         "factor": factor,
         "slide": slide,
         "patient": patient,
     }
     with Work(work, plan) as folder:
+        cache = Cache(folder.path.with_name(f"{folder.path.name}.cache"))
         found = open_candidates(Path(acquired), volumes, truth, factor, settings)
         spec = read_spec(acquired)
         mask = tissue_mask(patches, (spec.shape[2], spec.shape[3])) if patches else None
         product = folder.path / "metrics"
         product.mkdir(exist_ok=True)
-        images = _features(folder, product, found, real, network, mask, settings, seed, slide)
-        paired = _paired(folder, found, real, settings)
-        table = [{"slide": slide, "patient": patient, "factor": factor, **row} for row in paired]
-        columns = ["slide", "patient", "factor", "method", "plane", "metric", "value", "n"]
-        pd.DataFrame(table, columns=columns).to_csv(product / "paired.csv", index=False)
+        origin = _origins(inputs, found, truth, factor)
+        task = _Task(found, real, settings, cache, origin, mask, seed, slide)
+        images = _features(task, product, network)
+        who = {"slide": slide, "patient": patient, "factor": factor}
+        spacing = (spec.voxel.z * keep_every(factor, spec.voxel) / factor, *real.pixel_um)
+        paired, spectra = _against_truth(task, spacing)
+        pd.DataFrame([who | row for row in paired], columns=PAIRED_COLUMNS).to_csv(
+            product / "paired.csv", index=False
+        )
+        pd.DataFrame([who | row for row in spectra], columns=SPECTRA_COLUMNS).to_csv(
+            product / "spectra.csv", index=False
+        )
         table_of = None if patches is None else Path(patches)
         held = open_held(Path(acquired), volumes, tests, factor, settings, table_of)
         checks = Checks(found, held, volumes, spec.channels, real.peaks, mask, settings)
-        who = {"factor": factor, "slide": slide, "patient": patient}
         said = checks.write(folder, product, who)
-        if not any(count for by_plane in images.values() for count in by_plane.values()):
+        if not any(n for of_view in images.values() for m in of_view.values() for n in m.values()):
             found.warnings.append("no crop of tissue fits into this slide")
         manifest = Manifest(
             stage="evaluate",
@@ -144,9 +166,26 @@ def evaluate_slide(
                 "paired": bool(paired),
                 **said,
             },
+            measured={"pictures_shown": network.shown},
             warnings=found.warnings,
         )
-        return folder.publish_product(product, Path(out), manifest)
+        published = folder.publish_product(product, Path(out), manifest)
+        cache.forget_unused()
+        return published
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What there is to do for one slide at one factor."""
+
+    found: Candidates
+    real: Reference
+    settings: EvaluateConfig
+    cache: Cache
+    origin: Mapping[str, Mapping[str, Any]]
+    mask: NDArray[np.bool_] | None
+    seed: int
+    slide: str
 
 
 def _inputs(
@@ -173,6 +212,28 @@ def _inputs(
     return inputs
 
 
+def _origins(
+    inputs: Mapping[str, str], found: Candidates, truth: str | Path | None, factor: int
+) -> dict[str, dict[str, Any]]:
+    """Return what the voxels of each volume depend on, for the cache."""
+    origin: dict[str, dict[str, Any]] = {ACQUIRED: {"store": inputs["acquired"]}}
+    for name in found.methods:
+        stored = inputs.get(f"restored {name}")
+        origin[name] = (
+            {"store": stored}
+            if stored
+            else {"interpolation": name, "of": inputs["acquired"], "factor": factor}
+        )
+    if truth:
+        origin[TRUTH] = {"store": inputs["truth"], "factor": factor}
+        if not manifest_path(truth).exists():
+            # No record says what is in it, so its files must look untouched.
+            files = sorted(p for p in Path(truth).rglob("*") if p.is_file())
+            stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+            origin[TRUTH]["files"] = fingerprint({"files": stats})
+    return origin
+
+
 def _fits_reference(acquired: Path, real: Reference, settings: EvaluateConfig) -> None:
     spec = read_spec(acquired)
     if spec.channels != real.channels:
@@ -192,94 +253,113 @@ def _fits_reference(acquired: Path, real: Reference, settings: EvaluateConfig) -
 
 
 def _features(
-    folder: Work,
-    product: Path,
-    found: Candidates,
-    real: Reference,
-    network: Inception,
-    mask: NDArray[np.bool_] | None,
-    settings: EvaluateConfig,
-    seed: int,
-    slide: str,
-) -> dict[str, dict[str, int]]:
-    """Write the features of every method; return how many images each plane has."""
-    options: dict[str, Any] = {"seed": seed, "name": slide, "tissue": mask}
-    side, count = settings.crop, settings.max_images
-    places = {
-        p: spread_crops(p, found.shape_zyx, side, count, generated=found.generated, **options)
-        for p in (*PLANES, GENERATED)
+    task: _Task, product: Path, network: Inception
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Write the features of every method and view; return how many images each plane has."""
+    found, settings, real = task.found, task.settings, task.real
+    jobs: list[tuple[str, View, Source, dict[str, list[Region]]]] = []
+    for view in views(settings):
+        options: dict[str, Any] = {"seed": task.seed, "name": task.slide}
+        by_plane = places(
+            view, found.shape_zyx, found.generated, settings, tissue=task.mask, **options
+        )
+        side, most = settings.crop, settings.max_images
+        flat = spread_crops("XY", found.acquired.shape_zyx, side, most, tissue=task.mask, **options)
+        jobs.append((ACQUIRED, view, found.acquired, {"XY": flat}))
+        jobs += [(name, view, source, by_plane) for name, source in found.methods.items()]
+        if found.truth is not None:
+            jobs.append((TRUTH, view, found.truth, by_plane))
+    kept = {
+        (name, view): task.cache.path(_facts(task, network, name, view, where), ".npz")
+        for name, view, _, where in jobs
     }
-    real_places = {"XY": spread_crops("XY", found.acquired.shape_zyx, side, count, **options)}
-    jobs: list[tuple[str, Source, dict[str, list[Region]]]] = [
-        (ACQUIRED, found.acquired, real_places),
-        *((name, source, places) for name, source in found.methods.items()),
-        *([(TRUTH, found.truth, places)] if found.truth is not None else []),
-    ]
-    total = sum(len(regions) for _, _, by_plane in jobs for regions in by_plane.values())
-    done = {key: entry for key, entry in folder.done().items() if key.startswith("features-")}
-    before = sum(sum(entry["images"].values()) for entry in done.values())
-    with progress(f"evaluate {slide}", total, "images", before) as bar:
-        extract = Extractor(network, real.channels, real.window, bar)
-        for name, source, by_plane in jobs:
-            file = product / f"features-{name}.npz"
-            if file.name in done:
-                with np.load(file) as earlier:
-                    for plane, regions in by_plane.items():
-                        extract.remember(source, plane, regions, earlier[plane])
-            else:
-                rows = {plane: extract(source, plane, r) for plane, r in by_plane.items()}
+    total = sum(sum(count(where).values()) for *_, where in jobs)
+    with progress(f"evaluate {task.slide}", total, "images") as bar:
+        extract = Extractor(network, bar)
+        known = {key: _known(path) for key, path in kept.items()}
+        for earlier in known.values():
+            if earlier is not None:
+                extract.remember(earlier.key_list(), earlier.pictures)
+        for name, view, source, where in jobs:
+            path = kept[name, view]
+            if known[name, view] is None:
+                show = Show(view.rescaling, real.channels, real.window)
+                keys = extract(source, where, show)
+                rows = extract.rows(different(keys))
                 generated = None if name == ACQUIRED else found.generated
-                save_features(file, rows, by_plane, generated)
-                images = {plane: len(regions) for plane, regions in by_plane.items()}
-                folder.record(file.name, images=images)
+                Features.of(keys, rows, where, generated).save(path)
+            else:
+                bar.advance(sum(count(where).values()))
+            publish_link(path, product / features_file(name, view))
+    images: dict[str, dict[str, dict[str, int]]] = {}
+    for name, view, _, where in jobs:
+        images.setdefault(name, {})[view.name] = count(where)
+    return images
+
+
+def _facts(
+    task: _Task, network: Inception, name: str, view: View, where: Mapping[str, list[Region]]
+) -> dict[str, Any]:
+    """Return all that the features of one method and view depend on."""
+    planes = {plane: corners(regions).tolist() for plane, regions in where.items()}
+    acquired = [] if name == ACQUIRED else np.flatnonzero(~task.found.generated).tolist()
     return {
-        name: {plane: len(regions) for plane, regions in by_plane.items()}
-        for name, _, by_plane in jobs
+        "features": FEATURES,
+        "inception": network.sha256,
+        "volume": task.origin[name],
+        "places": fingerprint({"planes": planes, "acquired": acquired}),
+        "shown": Show(view.rescaling, task.real.channels, task.real.window).facts(),
     }
 
 
-def save_features(
-    path: Path,
-    rows: Mapping[str, NDArray[np.float32]],
-    places: Mapping[str, list[Region]],
-    generated: NDArray[np.bool_] | None,
-) -> None:
-    """Write one method's features of one slide.
-
-    The npz holds, for each plane P: ``P`` (n, D) float32; ``P_places`` (n, 6) int32, the regions
-    z0 z1 y0 y1 x0 x1; and for XY crops ``P_distance`` (n,) int32, how many planes they lie from
-    the nearest acquired one.
-    """
-    arrays: dict[str, NDArray[Any]] = dict(rows)
-    for plane, regions in places.items():
-        corners = [(r.z0, r.z1, r.y0, r.y1, r.x0, r.x1) for r in regions]
-        arrays[f"{plane}_places"] = np.array(corners, np.int32).reshape(-1, 6)
-    for plane in {"XY", GENERATED} & places.keys():
-        z = arrays[f"{plane}_places"][:, 0]
-        acquired = z if generated is None else np.flatnonzero(~generated)
-        distance = np.abs(z[:, None] - acquired).min(axis=1, initial=np.iinfo(np.int32).max)
-        arrays[f"{plane}_distance"] = distance.astype(np.int32)
-    with path.open("wb") as handle:
-        np.savez(handle, **arrays)  # type: ignore[arg-type]
-        handle.flush()
-        os.fsync(handle.fileno())
+def _known(path: Path) -> Features | None:
+    try:
+        return Features.load(path)
+    except DAMAGED:
+        return None
 
 
-def _paired(
-    folder: Work, found: Candidates, real: Reference, settings: EvaluateConfig
-) -> list[dict[str, Any]]:
-    """Return the rows of scores against the truth, of each method."""
-    if found.truth is None:
-        return []
-    for name, source in found.methods.items():
-        if f"paired-{name}" not in folder.done():
-            scores = paired_scores(
-                source, found.truth, found.generated, real.peaks, settings.max_images
-            )
-            folder.record(f"paired-{name}", scores=[asdict(score) for score in scores])
-    return [row for name in found.methods for row in _rows(name, folder.done())]
+def _against_truth(
+    task: _Task, spacing_um: tuple[float, float, float]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the rows of scores against the truth, and of spectra, of each method."""
+    truth = task.found.truth
+    if truth is None:
+        return [], []
+    facts = {
+        "scores": SCORES,
+        "truth": task.origin[TRUTH],
+        "generated": np.flatnonzero(task.found.generated).tolist(),
+        "peaks": task.real.peaks,
+        "count": task.settings.max_images,
+        "tissue": None if task.mask is None else fingerprint({"mask": task.mask.tobytes().hex()}),
+    }
+    paired: list[dict[str, Any]] = []
+    spectra: list[dict[str, Any]] = []
+    with progress(f"evaluate {task.slide}: scores", len(task.found.methods), "methods") as bar:
+        for name, source in task.found.methods.items():
+            own = facts | {"volume": task.origin[name]}
+            kept = task.cache.read(own)
+            if kept is None:
+                kept = _scores(task, source, truth, spacing_um)
+                task.cache.write(own, kept)
+            paired += [{"method": name, **row} for row in kept["paired"]]
+            spectra += [{"method": name, **row} for row in kept["spectra"]]
+            bar.advance()
+    return paired, spectra
 
 
-def _rows(name: str, done: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    for score in done[f"paired-{name}"]["scores"]:
-        yield {"method": name, **score}
+def _scores(
+    task: _Task, source: Source, truth: Source, spacing_um: tuple[float, float, float]
+) -> dict[str, list[dict[str, Any]]]:
+    scores = paired_scores(
+        source,
+        truth,
+        task.found.generated,
+        task.real.peaks,
+        task.settings.max_images,
+        task.real.channels,
+        task.mask,
+    )
+    curves = spectral_values(source, truth, spacing_um, task.mask)
+    return {"paired": [asdict(s) for s in scores], "spectra": [asdict(c) for c in curves]}

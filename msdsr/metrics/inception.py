@@ -16,7 +16,8 @@ from msdsr.errors import UserError
 from msdsr.manifest import sha256_file
 
 SIDE = 299
-BATCH = 32
+CPU_BATCH, GPU_BATCH = 8, 64
+"""On a CPU larger batches leave its caches: 32 took a fifth longer a picture than 8."""
 
 
 class Inception:
@@ -31,6 +32,12 @@ class Inception:
         ``cpu``, ``cuda`` or ``auto`` (CUDA where there is one).
     batch
         Pictures the network sees at a time; the features do not depend on it but for rounding.
+        None: 8 on a CPU, 64 on a GPU.
+
+    Attributes
+    ----------
+    shown
+        Pictures the network has seen.
 
     Raises
     ------
@@ -38,7 +45,7 @@ class Inception:
         When the file is missing or not TorchScript.
     """
 
-    def __init__(self, path: str | Path, device: str = "auto", batch: int = BATCH) -> None:
+    def __init__(self, path: str | Path, device: str = "auto", batch: int | None = None) -> None:
         path = Path(path)
         if not path.is_file():
             raise UserError(
@@ -48,7 +55,9 @@ class Inception:
                 f"run `msdsr fetch inception` (which writes {path.name}), or set "
                 "`evaluate.inception`",
             )
-        self.device, self.batch = choose_device(device), batch
+        self.device = choose_device(device)
+        self.batch = batch or (GPU_BATCH if self.device.type == "cuda" else CPU_BATCH)
+        self.shown = 0
         self.sha256 = sha256_file(path)
         self._net = load_torchscript(path, self.device)
 
@@ -73,6 +82,7 @@ class Inception:
             self._features(pictures[i : i + self.batch])
             for i in range(0, len(pictures), self.batch)
         ]
+        self.shown += len(pictures)
         return np.concatenate(blocks)
 
     def _features(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ CHANNELS = ("CH2", "CH3")
 
 @pytest.fixture
 def evaluate_settings():
-    return EvaluateConfig(crop=16, max_images=12, max_reference_images=40)
+    return EvaluateConfig(crop=16, max_images=12, max_reference_images=40, bootstrap=50)
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ def build(tmp_path, standin_path, evaluate_settings, patches_of):
             [patches_of(store) for store in stores],
             tmp_path / out,
             tmp_path / ".work/reference",
+            patients=[f"p-{store.parent.name}" for store in stores],
             inception=standin_path,
             settings=settings,
             seed=seed,
@@ -31,9 +34,14 @@ def test_a_reference_spreads_over_slides_by_their_tissue(build, publish, tissue,
     manifest = build([publish("v1", stack), publish("v2", image)])
     real = Reference.load(tmp_path / "reference.npz")
     assert manifest.counts["slides"] == {"v1": 36, "v2": 4}
-    assert real.features.shape == (40, 16)
+    assert {name: rows.shape for name, rows in real.features.items()} == {
+        "window": (40, 16),
+        "equalised": (40, 16),
+    }
+    assert not np.allclose(real.features["window"], real.features["equalised"])
     assert np.bincount(real.slide_of_row).tolist() == [36, 4]
     assert real.slides == ("v1", "v2")
+    assert real.patients == ("p-v1", "p-v2")
     assert real.channels == ("CH2", "CH3")
     assert real.pixel_um == (0.5, 0.5)
     assert read_manifest(tmp_path / "reference.npz").counts == manifest.counts
@@ -53,7 +61,7 @@ def test_the_same_again_and_other_places_for_another_seed(build, publish, tissue
     store = publish("v1", tissue(1, (2, 9, 40, 40)))
     for out, seed in (("a.npz", 5), ("b.npz", 5), ("c.npz", 6)):
         build([store], out, seed=seed)
-    a, b, c = (Reference.load(tmp_path / f"{n}.npz").features for n in "abc")
+    a, b, c = (Reference.load(tmp_path / f"{n}.npz").features["window"] for n in "abc")
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a, c)
 
@@ -66,20 +74,35 @@ def test_a_killed_run_goes_on_after_its_last_slide(build, publish, tissue, tmp_p
     calls = []
     original = extract.Extractor.__call__
 
-    def dies(self, source, plane, regions):
-        calls.append(plane)
+    def dies(self, source, places, show):
+        calls.append(show.rescaling)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return original(self, source, plane, regions)
+        return original(self, source, places, show)
 
     monkeypatch.setattr(extract.Extractor, "__call__", dies)
+    shutil.rmtree(tmp_path / ".work")
     with pytest.raises(KeyboardInterrupt):
         build(stores, "killed.npz")
     assert not (tmp_path / "killed.npz").exists()
     build(stores, "killed.npz")
-    assert len(calls) == 4
+    assert calls == ["window"] * 3 + ["window"] + ["equalised"] * 3
     a, b = (Reference.load(tmp_path / f"{n}.npz") for n in ("whole", "killed"))
-    np.testing.assert_array_equal(a.features, b.features)
+    for rescaling in a.features:
+        np.testing.assert_array_equal(a.features[rescaling], b.features[rescaling])
+
+
+def test_what_is_added_is_all_that_is_computed(build, publish, tissue, evaluate_settings):
+    first, second = (publish(f"v{i}", tissue(i, (2, 3, 40, 40))) for i in (1, 2))
+    small = {"max_reference_images": 10}
+    window = evaluate_settings.model_copy(update=small | {"rescalings": ["window"]})
+    both = evaluate_settings.model_copy(update=small)
+    assert build([first, second], settings=window).measured["pictures_shown"] == 10
+    assert build([first, second], settings=both).measured["pictures_shown"] == 10
+    assert build([first, second], settings=both).measured["pictures_shown"] == 0
+    # Other real images give another window; equalised pictures do not depend on it.
+    half = both.model_copy(update={"max_reference_images": 5})
+    assert build([first], settings=half).measured["pictures_shown"] == 5
 
 
 def test_what_cannot_be_a_reference_is_refused(build, publish, tissue, tmp_path):

@@ -31,7 +31,7 @@ rule evaluate_reference:
         mem_mb=growing(8000),
         runtime=240,
     params:
-        algorithm=1,
+        algorithm=2,
         settings=settings("evaluate"),
         slides=digest(slides_in("val")),
         seed=CONFIG.seed,
