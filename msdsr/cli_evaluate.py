@@ -118,6 +118,7 @@ def evaluate_cohort(
 ) -> None:
     """Merge the slides' numbers into the cohort's tables."""
     from msdsr.evaluate import evaluate_cohort as run
+    from msdsr.evaluate import summary_lines
 
     failed = [f.slide for f in failed_slides(cohort, results, without_failed)]
     slides = cohort_slides(cohort, sheet, results, ("infer",), without=failed)
@@ -129,3 +130,5 @@ def evaluate_cohort(
         settings=parse_settings(EvaluateConfig, settings),
     )
     close(manifest, out)
+    for line in summary_lines(out):
+        typer.echo(f"evaluate: {line}")

@@ -53,9 +53,10 @@ def spectral_values(
     Returns
     -------
     list of SpectralValue
-        ``power_ratio`` along each axis: power over the truth's; ``frc`` along each axis: the Fourier correlation within a cone around it, and ``fsc``
-        of the volume (``3D``), all means over channels and parts of the slide. A side of under 8
-        voxels has no correlation, of under 4 no power.
+        ``power_ratio`` along each axis: power over the truth's; ``frc`` along each axis: the
+        Fourier correlation within a cone around it, and ``fsc`` of the volume (``3D``): all means
+        over channels, a band's frequencies and the parts of the slide. A side of under 8 voxels
+        has no correlation, of under 4 no power.
     """
     blocks = blocks_of(restored.shape_zyx, tissue)
     found: dict[tuple[str, str, float], list[float]] = {}
@@ -75,9 +76,9 @@ def _of_block(
         if true.shape[1 + i] >= 4:
             where = frequencies(true.shape[1 + i], spacing_um[i])
             ratio = power_ratio(mine, true, axis)
-            there = np.isfinite(ratio)
-            summed = np.where(there, ratio, 0).sum(axis=0)
-            yield from _banded((axis, POWER), where, summed, there.sum(axis=0), 0.5 / spacing_um[i])
+            finite = np.isfinite(ratio)
+            total = np.where(finite, ratio, 0).sum(axis=0)
+            yield from _banded((axis, POWER), where, total, finite.sum(axis=0), 0.5 / spacing_um[i])
     if min(true.shape[1:]) < LEAST_SIDE:
         return
     for number, axis in [*enumerate(AXES), (None, VOLUME)]:
