@@ -136,7 +136,8 @@ def judge(tmp_path, publish, tissue, planes, standin_path, patches_of):
     real = publish("real", tissue(0, (2, 6, 48, 56)))
     reference = tmp_path / "reference.npz"
     build_reference([real], [patches_of(real)], reference, tmp_path / "work/reference",
-                    inception=standin_path, settings=SETTINGS, seed=1, device="cpu")  # fmt: skip
+                    patients=["p-real"], inception=standin_path, settings=SETTINGS, seed=1,
+                    device="cpu")  # fmt: skip
     test = held_store(publish, planes)
     store = publish("s1", planes)
     restored = publish("s1", interpolate(planes, 2, "linear"), "msdsr_2x.ome.zarr", 0.5)
