@@ -23,7 +23,6 @@ from msdsr.arguments import (
 )
 from msdsr.cli_cluster import cluster_app
 from msdsr.cli_config import config_app
-from msdsr.cli_evaluate import evaluate_app
 from msdsr.cli_options import (
     Cohort,
     Device,
@@ -38,6 +37,7 @@ from msdsr.cli_options import (
 )
 from msdsr.cli_share import compare, export
 from msdsr.cli_sources import fetch_app, phantom_app, sheet_app
+from msdsr.cli_tables import evaluate_app
 from msdsr.cli_trainset import trainset_app
 from msdsr.cli_weights import weights_app
 from msdsr.config import (
