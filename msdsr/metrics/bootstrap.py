@@ -128,7 +128,11 @@ class FidOfPatients:
     tr (Σ_r Σ_f)^½ needs Σ_r only where Σ_f is not 0. Σ_f is held to the 256 directions in which
     the restored images vary most, and to all of them where there are fewer images than that; the
     figure is then exact. Otherwise what varies in further directions is left out of every draw
-    alike, which moves the figure, but hardly its spread: tell `interval` the true figure.
+    alike, which moves the figure: tell `interval` the true one.
+
+    A draw of P patients holds some twice and a third not at all. The fewer different images, the
+    higher an FID, so drawn FIDs vary more than those of other patients would: an interval is rather
+    too wide than too narrow. Fewer directions lessen that.
     """
 
     def __init__(

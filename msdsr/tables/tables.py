@@ -30,7 +30,7 @@ def restored_volumes(source: TableSource) -> Table:
         raise source.missing(source.metrics)
     rows = _fid_rows(source, source.metrics)
     notes = _notes(source, rows)
-    paired = _paired_rows(source.metrics / "paired.csv")
+    paired = paired_rows(source.metrics / "paired.csv")
     if paired.empty:
         notes.append("no PSNR and SSIM: no slide has a true volume.")
     else:
@@ -149,7 +149,7 @@ def _fid_rows(source: TableSource, metrics: Path) -> pd.DataFrame:
     )
 
 
-def _paired_rows(path: Path) -> pd.DataFrame:
+def paired_rows(path: Path) -> pd.DataFrame:
     """Return tidy rows of the joint PSNR and SSIM in 3D, or of the mean of planes without one."""
     table = pd.read_csv(path) if path.exists() else pd.DataFrame()
     if table.empty:

@@ -229,6 +229,8 @@ def read_slicefid(folder: Path, rescaling: str, protocol: str) -> pd.DataFrame:
     """
     path = folder / "slicefid.csv"
     table = pd.read_csv(path)
+    if "protocol" not in table:  # made by an earlier version, which had the one protocol
+        table = table.assign(protocol="v2", rescaling="window")
     found = table[
         (table["metric"] == "FID")
         & (table["protocol"] == protocol)

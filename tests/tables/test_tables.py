@@ -11,7 +11,8 @@ from msdsr.metrics.similarity import ssim
 from msdsr.superresolve import superresolve
 from msdsr.tables import TABLES, make_table
 from msdsr.tables.slices import by_interpolation, draw_crops
-from msdsr.tables.volumes import blur_store
+from msdsr.tables.tables import paired_rows
+from msdsr.tables.volumes import blur_store, read_slicefid
 from msdsr.volume import open_volume
 
 
@@ -66,13 +67,8 @@ def test_table_2_is_what_the_workflow_has_measured(source):
     page, wide = table(source, 2)
     assert list(wide.columns) == [f"2× {c}" for c in ("XY", "YZ", "XZ", "SliceFID")]
     assert {"nearest", "linear", "acquired"} <= set(wide.index)
-    metrics = pd.read_csv(source.metrics / "slicefid.csv")
-    row = metrics[
-        (metrics["method"] == "linear")
-        & (metrics["plane"] == "mean")
-        & (metrics["metric"] == "FID")
-        & (metrics["rescaling"] == "window")
-    ]
+    metrics = read_slicefid(source.metrics, "window", "v2")
+    row = metrics[(metrics["method"] == "linear") & (metrics["plane"] == "mean")]
     assert wide.loc["linear", "2× SliceFID"] == pytest.approx(row["value"].item())
     assert "no slide has a true volume" in page.read_text()
 
@@ -150,3 +146,20 @@ def test_without_the_workflow_there_is_nothing_to_tell(source, tmp_path):
 def test_a_protocol_that_was_not_evaluated_is_named(source):
     with pytest.raises(UserError, match=r"evaluate\.protocols"):
         make_table(2, dataclasses.replace(source, protocol="paper"))
+
+
+def test_table_2_shows_the_whole_volumes_scores_where_there_are_any(tmp_path):
+    rows = [
+        ("linear", "mean", "all", "PSNR", 30.0, 9),
+        ("linear", "3D", "all", "PSNR", 31.0, 2),
+        ("linear", "3D", "CH2", "PSNR", 99.0, 2),
+        ("linear", "mean", "all", "SSIM", 0.8, 9),
+        ("linear", "XY", "all", "SSIM", 0.7, 9),
+        ("linear", "z", "all", "LSD", 2.0, 9),
+    ]
+    path = tmp_path / "paired.csv"
+    columns = ["method", "plane", "channel", "metric", "value", "n"]
+    pd.DataFrame(rows, columns=columns).assign(factor=2).to_csv(path, index=False)
+    found = paired_rows(path).set_index("column")["value"]
+    assert found.to_dict() == {"PSNR": 31.0, "SSIM": 0.8}
+    assert paired_rows(tmp_path / "none.csv").empty
