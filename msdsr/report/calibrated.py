@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from msdsr.report.charts import MUTED, STYLE, Chart, colour_of, finish
 from msdsr.report.numbers import order
 
+MARKS = {"heldout": "o", "truth": "s"}
+
 
 def calibration_chart(table: pd.DataFrame) -> Chart | None:
     """Draw coverage over the nominal level, and width over coverage, as given and calibrated."""
@@ -22,11 +24,13 @@ def calibration_chart(table: pd.DataFrame) -> Chart | None:
         figure = Figure(figsize=(3.4 * len(factors) + 1.2, 5.2), layout="constrained")
         grid = figure.subplots(2, len(factors), squeeze=False, sharex=True, sharey="row")
         for i, factor in enumerate(factors):
-            for method in methods:
-                own = means[(means["factor"] == factor) & (means["method"] == method)]
-                colour = colour_of(method, methods)
-                for kind, style in (("", ":o"), ("_calibrated", "-o")):
-                    label = f"{method}, {'calibrated' if kind else 'as given'}"
+            here = means[means["factor"] == factor]
+            for key, own in here.groupby(["method", "against"]):
+                method, against = map(str, key)
+                colour, mark = colour_of(method, methods), MARKS.get(against, "s")
+                for kind, line in (("", ":"), ("_calibrated", "-")):
+                    label = f"{method}, {'calibrated' if kind else 'as given'}, {against}"
+                    style = line + mark
                     for ax, y in zip(grid[:, i], ("coverage", "width"), strict=True):
                         ax.plot(own["level"], own[y + kind], style, color=colour, label=label)
             grid[0, i].plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--")
@@ -42,19 +46,22 @@ def calibration_chart(table: pd.DataFrame) -> Chart | None:
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False)
         alt = "Coverage of intervals by their nominal level; on the diagonal is right. " + " ".join(
-            f"{int(r['factor'])}× {r['method']}: {r['coverage']:.2f} as given and"
+            f"{int(r['factor'])}× {r['method']}, {r['against']}: {r['coverage']:.2f} as given and"
             f" {r['coverage_calibrated']:.2f} calibrated at {r['level']:g}."
             for r in means.to_dict("records")
         )
         caption = (
-            "Above: how many true values lie within an interval, by how many should (dashed)."
+            "Above: how many true values lie within an interval, by how many should (dashed),"
+            " of held-out planes (circles) or of the truth (squares)."
             " Below: how wide the interval is; of two that cover alike, the narrower one says more."
         )
         return finish("calibration", figure, alt, "Calibration", caption)
 
 
 def coverage(table: pd.DataFrame) -> pd.DataFrame:
-    """Return coverage and width by factor, method and level: means over slides, by their voxels.
+    """Return means over slides, by their voxels, of coverage and width.
+
+    There is a row for each factor, method, what it was held against, and level.
 
     Parameters
     ----------
@@ -62,7 +69,7 @@ def coverage(table: pd.DataFrame) -> pd.DataFrame:
         Rows of ``uncertainty``.
     """
     measures = ["coverage", "coverage_calibrated", "width", "width_calibrated"]
-    keys = ["factor", "method", "level"]
+    keys = ["factor", "method", "against", "level"]
     found = []
     for key, part in table.groupby(keys):
         weights = part["n"].to_numpy(float)

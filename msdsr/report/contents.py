@@ -87,7 +87,7 @@ def overview_page(
         "notes": list(material.notes),
         "models": provenance.models(manifests),
         "total": provenance.duration(sum(m.seconds for m in manifests)) if manifests else "",
-        "verdicts": verdicts(material.numbers, len(summary["slides"]), material.intervals),
+        "verdicts": verdicts(material.numbers, summary),
         "drawing": next((c for c in charts if c.name == "slicefid"), None),
         "failed": material.failed,
         "warnings": list(warnings),
@@ -109,7 +109,7 @@ def tables_page(material: Material) -> dict[str, Any]:
     return {
         "script": script("tables.js"),
         "heading": "Tables",
-        "groups": groups(material.numbers),
+        "groups": groups(material.numbers, material.summary),
         "downloads": downloads,
     }
 
@@ -189,6 +189,7 @@ def doubts_page(material: Material, charts: Sequence[Chart], pages: Pages) -> di
         "drawing": next((c for c in charts if c.name == "calibration"), None),
         "lines": coverage_lines(material.numbers["uncertainty"]),
         "spots": spots,
+        "spot_notes": material.summary.get("hotspots", {}),
         "spots_in_all": len(table),
         "most": MOST_SPOTS,
     }

@@ -25,10 +25,11 @@ MOST_PICTURES = 48
 SIDE = 64
 """Side of a picture of a place (pixels of the volume), or more where the place is larger."""
 
+AGAINST = {"heldout": "held-out planes", "truth": "the truth"}
 REASONS = {
     "std": "The samples differ most here",
     "distance": "Far from an acquired plane",
-    "residual": "CH3 − CH2 is far from what it is in acquired planes",
+    "residual": "Channels go together here as they do in no acquired plane",
 }
 
 
@@ -84,6 +85,7 @@ class Coverage:
 
     factor: int
     method: str
+    against: str
     level: str
     cells: tuple[tuple[str, float], ...]
     slides: int
@@ -97,6 +99,7 @@ def coverage_lines(table: pd.DataFrame) -> list[Coverage]:
         Coverage(
             int(row["factor"]),
             str(row["method"]),
+            AGAINST.get(str(row["against"]), str(row["against"])),
             f"{row['level']:g}",
             (
                 (fixed(row["coverage"], 3), row["coverage"]),

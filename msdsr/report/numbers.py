@@ -12,12 +12,17 @@ import pandas as pd
 
 from msdsr.errors import UserError
 
-ACQUIRED, TRUTH, REAL = "acquired", "truth", "real"
-FLOORS = (ACQUIRED, TRUTH, REAL)
-"""What is no method, and is scored beside them: how low a score can be."""
+ACQUIRED, TRUTH, REAL, CEILING = "acquired", "truth", "real", "ceiling"
+FLOORS = (ACQUIRED, TRUTH, REAL, CEILING)
+"""What is no method, and is scored beside them: how low, or how high, a score can be."""
 
 BASELINES = ("nearest", "linear", "cubic")
-LABELS = {ACQUIRED: "real planes", TRUTH: "true volume", REAL: "real against real"}
+LABELS = {
+    ACQUIRED: "real planes",
+    TRUTH: "true volume",
+    REAL: "real against real",
+    CEILING: "perfect restoration",
+}
 MEAN, THREE_D, ALL = "mean", "3D", "all"
 PLANES = ("XY", "XZ", "YZ")
 
@@ -35,19 +40,24 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "heldout": (*WHO, "plane", "channel", "metric", "value", "low", "high", "n"),
     "heldout_slides": (*WHO, *WHOSE, "plane", "channel", "metric", "value", "n"),
     "uncertainty": (
-        *(*WHO, *WHOSE, "level", "coverage", "coverage_calibrated"),
+        *(*WHO, *WHOSE, "against", "level", "coverage", "coverage_calibrated"),
         *("width", "width_calibrated", "n"),
     ),
     "hotspots": (*WHO, *WHOSE, "reason", "z", "y", "x", "side", "score"),
 }  # fmt: skip
 """Every table, and its columns."""
 
-WITHOUT: Mapping[str, Any] = {"protocol": "v2", "rescaling": "window", "channel": ALL}
+WITHOUT: Mapping[str, Any] = {
+    "protocol": "v2",
+    "rescaling": "window",
+    "channel": ALL,
+    "against": "heldout",
+}
 """What a column that an older evaluation did not write holds; other columns hold nothing (NaN)."""
 
 TEXT = (
     *("cohort", "method", "slide", "patient", "plane", "channel", "metric"),
-    *("protocol", "rescaling", "axis", "quantity", "reason"),
+    *("protocol", "rescaling", "axis", "quantity", "reason", "against"),
 )
 REQUIRED = ("slicefid",)
 
@@ -210,7 +220,7 @@ def values_of(table: pd.DataFrame, **where: Any) -> dict[tuple[str, str, str], N
 
 def order(methods: Sequence[str]) -> list[str]:
     """Return methods in the order of reading: baselines, methods, floors."""
-    rank = {**dict.fromkeys(BASELINES, -2), ACQUIRED: 1, TRUTH: 2, REAL: 3}
+    rank = {**dict.fromkeys(BASELINES, -2), ACQUIRED: 1, TRUTH: 2, REAL: 3, CEILING: 4}
     return sorted(
         dict.fromkeys(methods),
         key=lambda m: (rank.get(m, 0), BASELINES.index(m) if m in BASELINES else 0, m),

@@ -6,7 +6,8 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from msdsr.report.numbers import (
     ALL,
@@ -129,6 +130,8 @@ class Group:
         For addresses within the page.
     title, absent
         Its heading, and what is said where nothing was measured.
+    notes
+        What a reader should know before the numbers.
     legend, views
         What a reader may choose between, and the choices: (key, label).
     tables
@@ -141,6 +144,7 @@ class Group:
     legend: str
     views: tuple[tuple[str, str], ...]
     tables: tuple[Table, ...]
+    notes: tuple[str, ...] = ()
 
 
 def make_table(
@@ -238,9 +242,9 @@ def _badness(value: float, better: str) -> float:
     return abs(value - 1) if better == ONE else -value if better == HIGH else value
 
 
-def groups(numbers: Numbers) -> list[Group]:
-    """Return all tables of a cohort, group by group."""
-    return [
+def groups(numbers: Numbers, summary: Mapping[str, Any]) -> list[Group]:
+    """Return all tables of a cohort, group by group, with the notes that its summary holds."""
+    found = [
         _distances(numbers),
         _by_distance(numbers),
         *_pairs(
@@ -260,6 +264,14 @@ def groups(numbers: Numbers) -> list[Group]:
             ("heldout-axes", "Along the axes, against held-out planes"),
         ),
     ]
+    notes = {"heldout": _heldout_notes(summary)}
+    return [replace(group, notes=notes.get(group.name, ())) for group in found]
+
+
+def _heldout_notes(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the evaluation has to say of the held-out planes of each factor."""
+    notes = summary.get("heldout", {})
+    return tuple(f"{factor}×: {each['note']}" for factor, each in notes.items() if "note" in each)
 
 
 def _distances(numbers: Numbers) -> Group:

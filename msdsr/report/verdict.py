@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from msdsr.report.numbers import (
     ACQUIRED,
     ALL,
     BASELINES,
+    CEILING,
     FLOORS,
     MEAN,
     REAL,
@@ -48,17 +50,16 @@ class Verdict:
     lines: tuple[str, ...]
 
 
-def verdicts(numbers: Numbers, slides: int, intervals: str = "") -> list[Verdict]:
+def verdicts(numbers: Numbers, summary: Mapping[str, Any]) -> list[Verdict]:
     """Return what is to be said of every factor.
 
     Parameters
     ----------
     numbers
         All tables.
-    slides
-        How many slides stand behind them.
-    intervals
-        How intervals were made, or why there are none.
+    summary
+        What evaluation says of them: ``slides``, and where it knows them ``intervals`` (how they
+        were made, or why there are none) and ``floor`` (what was split to hold real against real).
     """
     view = (numbers.views() or [("v2", "window")])[0]
     found = []
@@ -68,7 +69,7 @@ def verdicts(numbers: Numbers, slides: int, intervals: str = "") -> list[Verdict
         )
         paired = values_of(numbers["paired"], factor=factor, channel=ALL)
         heldout = values_of(numbers["heldout"], factor=factor, channel=ALL)
-        found.append(_verdict(factor, distances, paired, heldout, slides, intervals))
+        found.append(_verdict(factor, distances, paired, heldout, summary))
     return found
 
 
@@ -77,9 +78,9 @@ def _verdict(
     distances: Values,
     paired: Values,
     heldout: Values,
-    slides: int,
-    intervals: str,
+    summary: Mapping[str, Any],
 ) -> Verdict:
+    slides, intervals = len(summary["slides"]), str(summary.get("intervals", ""))
     best = best_of(distances, MEAN, "FID", LOW)
     fid = {m: n for (m, p, k), n in distances.items() if (p, k) == (MEAN, "FID")}
     methods = tuple((m, _method(m, fid, distances)) for m in order(list(fid)) if m not in FLOORS)
@@ -91,7 +92,7 @@ def _verdict(
         lines += _agreement(best, distances)
     lines += _paired(best, paired, "against the truth")
     lines += _paired(best, heldout, "on held-out acquired planes")
-    lines += _floors(distances)
+    lines += _floors(distances, summary)
     if fid and not any(number.has_interval for number in fid.values()):
         lines.append(f"No intervals: {intervals}." if intervals else "Intervals were not measured.")
     if slides < FEW_SLIDES:
@@ -158,21 +159,29 @@ def _agreement(best: str, distances: Values) -> list[str]:
 
 def _paired(best: str | None, paired: Values, where: str) -> list[str]:
     lines = []
+    # Held-out planes are XY planes: there is nothing to take a mean of.
+    plane = MEAN if any(p == MEAN for _, p, _ in paired) else "XY"
     for metric, digits, unit in PAIRED:
-        top = best_of(paired, MEAN, metric, HIGH)
+        top = best_of(paired, plane, metric, HIGH)
         if top is None:
             continue
-        mine = paired.get((best or "", MEAN, metric))
-        own = "" if top == best or mine is None else f"; {best} {fixed(mine.value, digits)}{unit}"
-        value = said(paired[top, MEAN, metric], digits)
-        lines.append(f"{metric} {where} is highest for {top}: {value}{unit}{own}.")
+        value = said(paired[top, plane, metric], digits)
+        text = f"{metric} {where} is highest for {top}: {value}{unit}"
+        mine, most = (paired.get((m or "", plane, metric)) for m in (best, CEILING))
+        if top != best and mine is not None:
+            text += f"; {best} {fixed(mine.value, digits)}{unit}"
+        if most is not None:
+            text += f"; a perfect restoration would score {fixed(most.value, digits)}{unit}"
+        lines.append(f"{text}.")
     return lines
 
 
-def _floors(distances: Values) -> Sequence[str]:
+def _floors(distances: Values, summary: Mapping[str, Any]) -> Sequence[str]:
     lines = []
     if (real := _real(distances)) is not None:
-        lines.append(f"The floor, real images against real ones of other patients: {said(real)}.")
+        by = summary.get("floor", {}).get("by", "")
+        others = {"patient": " of other patients", "slide": " of other slides"}.get(by, "")
+        lines.append(f"The floor, real images against real ones{others}: {said(real)}.")
     if (true := distances.get((TRUTH, MEAN, "FID"))) is not None:
         lines.append(f"The true volume itself scores {said(true)} on as many images.")
     if (planes := distances.get((ACQUIRED, "XY", "FID"))) is not None:

@@ -49,12 +49,12 @@ def test_everything_that_was_measured_is_drawn(published):
         ("frc", ("2×, 3D", "correlation")),
         ("distance", ("planes from an acquired one",)),
         ("seams", ("along z", "lag-1 ratio")),
-        ("calibration", ("nominal level", "coverage", "msdsr, calibrated")),
+        ("calibration", ("nominal level", "coverage", "msdsr, calibrated, truth")),
     ):
         shown = texts(charts[name].svg)
         assert all(word in shown for word in words), name
         assert "mathdefault" not in shown
-    assert "2× msdsr: 0.40 as given and 0.5" in charts["calibration"].alt
+    assert "2× msdsr, heldout: 0.40 as given and 0.5" in charts["calibration"].alt
     assert "At 2×, along z: nearest 0.50, linear 0.65, msdsr 0.82." in charts["seams"].alt
     assert all(chart.caption and chart.section for chart in charts.values())
 

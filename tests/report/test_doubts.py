@@ -76,6 +76,7 @@ def test_coverage_is_the_mean_over_slides_by_their_voxels():
     columns = ["factor", "method", "level", "n", "coverage", "coverage_calibrated"]
     rows = [(2, "msdsr", 0.9, 100, 0.5, 0.9), (2, "msdsr", 0.9, 300, 0.9, 0.9)]
     table = pd.DataFrame(rows, columns=columns).assign(width=0.1, width_calibrated=0.2)
+    table["against"] = "heldout"
     (found,) = coverage(table).to_dict("records")
     assert found["coverage"] == pytest.approx(0.8)
     assert (found["width_calibrated"], found["slides"]) == (pytest.approx(0.2), 2)

@@ -7,6 +7,12 @@ from msdsr.report.rows import slide_numbers
 from msdsr.report.tables import groups
 from msdsr.report.verdict import verdicts
 
+SUMMARY = {"heldout": {"2": {"note": "Twice as far apart."}, "4": {}}}
+
+
+def said_of(slides, **more):
+    return {"slides": ["s"] * slides} | more
+
 
 def column(table, label):
     index = [c.label for c in table.columns].index(label)
@@ -14,7 +20,7 @@ def column(table, label):
 
 
 def first(numbers, name="distances"):
-    return next(group.tables[0] for group in groups(numbers) if group.name == name)
+    return next(group.tables[0] for group in groups(numbers, SUMMARY) if group.name == name)
 
 
 def best(table):
@@ -59,14 +65,15 @@ def test_numbers_are_shown_in_their_units(numbers):
 
 
 def test_every_table_of_the_contract_is_shown(published):
-    found = {group.name: group for group in groups(read_numbers(published(factors=(2, 4))))}
+    found = {
+        group.name: group for group in groups(read_numbers(published(factors=(2, 4))), SUMMARY)
+    }
     assert {name: len(group.tables) for name, group in found.items()} == {
         "distances": 6,
         "by-distance": 8,
         "paired": 6,
         "axes": 6,
         "heldout": 6,
-        "heldout-axes": 6,
     }
     assert [label for _, label in found["distances"].views] == [
         "one fixed window",
@@ -78,6 +85,10 @@ def test_every_table_of_the_contract_is_shown(published):
     assert (cell.text, cell.interval) == ("40.3", "[37.5, 43.6]")
     kid = column(found["distances"].tables[0], "KID")["msdsr"]
     assert kid.detail == "900 images; standard error 1.1"
+    assert found["heldout"].notes == ("2×: Twice as far apart.",)
+    held = found["heldout"].tables[0]
+    assert [row.label for row in held.rows if row.floor] == ["perfect restoration"]
+    assert column(held, "PSNR XY")["msdsr"].best
     labels = [c.label for c in found["paired"].tables[0].columns]
     assert {"PSNR XY", "SSIM mean", "NRMSE 3D"} < set(labels)
     # A ratio is best where it is nearest to 1, not where it is largest.
@@ -96,7 +107,7 @@ def test_a_table_as_csv_holds_what_is_shown(numbers):
 
 
 def test_the_headline_is_what_the_table_says(numbers):
-    (said,) = verdicts(numbers(), slides=2)
+    (said,) = verdicts(numbers(), said_of(2))
     assert said.headline == (
         "msdsr has the lowest SliceFID at 2×: 57.0, 30\u00a0% below linear (82.0)"
     )
@@ -113,12 +124,13 @@ def test_the_headline_is_what_the_table_says(numbers):
 
 
 def test_intervals_and_the_floor_are_said(published):
-    (said,) = verdicts(read_numbers(published()), slides=12, intervals="bootstrap")
+    (said,) = verdicts(read_numbers(published()), said_of(12, floor={"by": "patient"}))
     assert "The 95\u00a0% intervals of msdsr and linear do not overlap." in said.lines
     assert dict(said.methods)["msdsr"].startswith("SliceFID 40.3 (95\u00a0%: 37.5 to 43.6)")
     assert dict(said.methods)["msdsr"].endswith("1.6 times the floor")
-    assert any("real images against real ones" in line for line in said.lines)
-    assert any("on held-out acquired planes" in line for line in said.lines)
+    assert any("against real ones of other patients: 26.0" in line for line in said.lines)
+    held = next(line for line in said.lines if line.startswith("PSNR on held-out acquired planes"))
+    assert held.endswith("a perfect restoration would score 36.10 dB.")
 
 
 def test_overlapping_intervals_are_said_to_be_chance(published):
@@ -126,7 +138,7 @@ def test_overlapping_intervals_are_said_to_be_chance(published):
     table = pd.read_parquet(folder / "slicefid.parquet")
     table["low"], table["high"] = table["value"] * 0.5, table["value"] * 1.5
     table.to_parquet(folder / "slicefid.parquet")
-    (said,) = verdicts(read_numbers(folder), slides=12)
+    (said,) = verdicts(read_numbers(folder), said_of(12))
     assert any("overlap: which is lower may be chance" in line for line in said.lines)
 
 
@@ -134,14 +146,14 @@ def test_why_there_are_no_intervals_is_said(published):
     folder = published()
     table = pd.read_parquet(folder / "slicefid.parquet").assign(low=np.nan, high=np.nan)
     table.to_parquet(folder / "slicefid.parquet")
-    (said,) = verdicts(read_numbers(folder), slides=12, intervals="fewer than 3 patients")
+    (said,) = verdicts(read_numbers(folder), said_of(12, intervals="fewer than 3 patients"))
     assert "No intervals: fewer than 3 patients." in said.lines
 
 
 def test_a_method_that_loses_is_said_to_lose(numbers):
     worse = numbers()["slicefid"].copy()
     worse.loc[(worse["method"] == "msdsr") & (worse["metric"] == "FID"), "value"] *= 3
-    (said,) = verdicts(numbers(slicefid=worse), slides=12)
+    (said,) = verdicts(numbers(slicefid=worse), said_of(12))
     assert said.headline.startswith("linear has the lowest SliceFID")
     assert "109\u00a0% above the best baseline, linear" in dict(said.methods)["msdsr"]
     assert "KID does not agree: it is lowest for msdsr." in said.lines
@@ -152,7 +164,7 @@ def test_one_method_alone_has_no_best(numbers):
     table = numbers()["slicefid"]
     alone = numbers(slicefid=table[table["method"] == "nearest"])
     assert not any(cell.best for row in first(alone).rows for cell in row.cells)
-    assert "too few" in verdicts(alone, slides=12)[0].headline
+    assert "too few" in verdicts(alone, said_of(12))[0].headline
 
 
 def test_equal_values_have_no_best(numbers):
