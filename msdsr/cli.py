@@ -35,7 +35,7 @@ from msdsr.cli_options import (
     close,
     left_of_job,
 )
-from msdsr.cli_share import compare, export
+from msdsr.cli_share import compare, export, view
 from msdsr.cli_sources import fetch_app, phantom_app, sheet_app
 from msdsr.cli_tables import evaluate_app
 from msdsr.cli_trainset import trainset_app
@@ -67,6 +67,7 @@ app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(weights_app, name="weights")
 app.command()(export)
 app.command()(compare)
+app.command()(view)
 
 
 @app.callback(invoke_without_command=True)

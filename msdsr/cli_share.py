@@ -1,4 +1,4 @@
-"""``msdsr export`` and ``compare``: results for other people and other programs."""
+"""``msdsr export``, ``compare`` and ``view``: results for other people and other programs."""
 
 from __future__ import annotations
 
@@ -55,3 +55,40 @@ def compare(
     from msdsr.report.compare import build_comparison
 
     typer.echo(f"compare: {build_comparison(first, second, out, results)}")
+
+
+def view(
+    paths: Annotated[list[str], typer.Argument(help="Stores, or folders of slides.")],
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")
+    ] = 0,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", help="Print the address, and open no browser.")
+    ] = False,
+    napari: Annotated[
+        bool, typer.Option("--napari", help="Print the command for napari, and stop.")
+    ] = False,
+) -> None:
+    """Open volumes at full resolution in neuroglancer, served to this machine alone."""
+    import contextlib
+    import sys
+    import threading
+    import webbrowser
+
+    from msdsr.signals import on_sigterm
+    from msdsr.view import find_shown, napari_command
+    from msdsr.view.serve import Service
+
+    stores = find_shown(paths)
+    if napari:
+        typer.echo(napari_command(stores))
+        return
+    with Service(stores, port) as service:
+        typer.echo(f"view: {', '.join(store.name for store in stores)}")
+        typer.echo(f"view: {service.url} (Ctrl-C stops it)")
+        sys.stdout.flush()
+        if not no_open:
+            webbrowser.open(service.url)
+        asked = threading.Event()
+        with on_sigterm(asked.set), contextlib.suppress(KeyboardInterrupt):
+            asked.wait()

@@ -20,7 +20,7 @@ def msdsr(*arguments, cwd):
 
 VERBS = [
     "ingest", "patch", "denoise", "trainset", "train", "superresolve", "evaluate", "report",
-    "phantom", "fetch", "config",
+    "phantom", "fetch", "config", "export", "compare", "view",
 ]  # fmt: skip
 INGEST = ["--slide", "S1", "--patient", "P1", "--channels", "a", "--work", "work"]
 

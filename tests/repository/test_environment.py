@@ -56,7 +56,7 @@ def test_the_rules_have_the_same_environment():
     assert conda_packages("workflow/envs/msdsr.yaml") == conda_packages("environment.yml")
 
 
-@pytest.mark.parametrize("extra", [None, "dev", "docs"])
+@pytest.mark.parametrize("extra", [None, "dev", "docs", "view"])
 def test_every_requirement_is_pinned(extra):
     assert set(requirements(extra)) <= set(constraints())
 
