@@ -1,8 +1,11 @@
 """`--sdm apptainer`, with a stand-in for Apptainer that notes its image and runs the command."""
 
 import sys
+from pathlib import Path
 
 import pytest
+
+REPOSITORY = Path(__file__).parents[2]
 
 APPTAINER = """#!{python}
 import os, sys
@@ -44,17 +47,20 @@ def contained(project):
 RAW = "results/ours/slides/A/raw.json"
 
 
-def test_commands_run_in_the_image_only_when_asked(contained):
+def test_commands_run_in_the_image_only_when_asked(contained, monkeypatch):
     project, log = contained
     project.run(RAW)
     assert not log.exists()
+    monkeypatch.setenv("MSDSR_CONTAINER", "/images/ours.sif")
     project.run(RAW, "--forceall", "--sdm", "apptainer", "--apptainer-args=--nv")
-    assert log.read_text() == "msdsr.sif True\n"
+    assert log.read_text() == "/images/ours.sif True\n"
     assert len(project.commands()) == 2
 
 
-def test_the_environment_says_where_the_image_is(contained, monkeypatch):
-    project, log = contained
-    monkeypatch.setenv("MSDSR_CONTAINER", "/images/ours.sif")
-    project.run(RAW, "--sdm", "apptainer")
-    assert log.read_text() == "/images/ours.sif False\n"
+def test_the_image_is_looked_for_in_the_working_directory():
+    text = (REPOSITORY / "workflow/Snakefile").read_text()
+    assert 'container: os.environ.get("MSDSR_CONTAINER", "msdsr.sif")' in text
+    assert (
+        "apptainer build --build-arg variant=$(VARIANT) msdsr.sif"
+        in (REPOSITORY / "Makefile").read_text()
+    )
