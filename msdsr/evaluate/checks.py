@@ -153,13 +153,15 @@ def checks_of_slides(folders: Sequence[Path], cohort: str) -> dict[str, pd.DataF
     return tables
 
 
-def mean_over_patients(slides: pd.DataFrame) -> pd.DataFrame:
+def mean_over_patients(slides: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     """Return the table ``heldout``: means over slides, with the bootstrap's interval over patients.
 
     Parameters
     ----------
     slides
         The table ``heldout_slides``: each slide counts once.
+    resamples, seed
+        Of the bootstrap; 0 resamples give no intervals.
 
     Returns
     -------
@@ -173,7 +175,9 @@ def mean_over_patients(slides: pd.DataFrame) -> pd.DataFrame:
         by_patient = {
             str(name): part["value"] for name, part in group.groupby("patient", sort=True)
         }
-        found = interval(mean_of_patients(by_patient), len(by_patient))
+        found = interval(
+            mean_of_patients(by_patient), len(by_patient), resamples=resamples, seed=seed
+        )
         row = dict(zip(keys, values, strict=True)) | {"value": group["value"].mean()}
         rows.append(row | {"low": found.low, "high": found.high, "n": int(group["n"].sum())})
     return pd.DataFrame(rows, columns=[*keys, "value", "low", "high", "n"])

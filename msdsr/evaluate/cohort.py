@@ -105,7 +105,9 @@ def evaluate_cohort(
         "spectra": mean_spectra(of_slides(folders, "spectra.csv", SPECTRA_COLUMNS, cohort)),
     }
     checks = checks_of_slides(folders, cohort)
-    tables |= checks | {"heldout": mean_over_patients(checks["heldout_slides"])}
+    tables |= checks | {
+        "heldout": mean_over_patients(checks["heldout_slides"], settings.bootstrap, seed)
+    }
     warnings = list(dict.fromkeys(f"{r.counts['slide']}: {w}" for r in records for w in r.warnings))
     warnings += _warnings(tables["slicefid"], real, halves, sure)
     summary = _summary(cohort, real, records, tables, settings, warnings) | {

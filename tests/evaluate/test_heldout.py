@@ -200,3 +200,20 @@ def test_killed_between_two_methods_nothing_is_done_twice_and_nothing_differs(ju
     for name in checks.COLUMNS:
         assert (cut / f"{name}.csv").read_text() == (whole / f"{name}.csv").read_text()
     assert read_manifest(cut).counts["heldout"] == read_manifest(whole).counts["heldout"]
+
+
+def test_the_interval_is_over_patients_and_needs_three_of_them():
+    rng = np.random.default_rng(5)
+    who = [(f"s{i}", f"p{i // 2}") for i in range(8)]  # four patients of two slides
+    table = pd.DataFrame(who, columns=["slide", "patient"]).assign(
+        cohort="c", factor=2, method="linear", plane="XY", channel="all", metric="PSNR",
+        value=30 + rng.normal(0, 1, 8), n=9,
+    )  # fmt: skip
+    (row,) = checks.mean_over_patients(table, 500, 0).to_dict("records")
+    assert row["value"] == pytest.approx(table.value.mean())
+    assert row["low"] < row["value"] < row["high"]
+    assert row["n"] == 72
+    (few,) = checks.mean_over_patients(table[:4], 500, 0).to_dict("records")
+    assert np.isnan(few["low"])
+    assert np.isnan(few["high"])
+    assert checks.mean_over_patients(table[:0], 500, 0).empty
