@@ -42,10 +42,14 @@ from msdsr.evaluate.views import View, views
 from msdsr.manifest import Manifest, Stopwatch, identity, read_manifest, write_manifest
 from msdsr.metrics.features import FeatureSet
 from msdsr.metrics.fid import fid_notes
+from msdsr.metrics.mmd import Kid, thinned
 from msdsr.progress import progress
 from msdsr.volume.store import replace_path
 
 ALGORITHM = 2
+REAL_OF_SINGLE = 1000
+"""Most real images that a single slide's KID is taken from: a cohort has thousands of them."""
+
 SAID = {
     "v2": "v2 (equal crops of real and restored slices, acquired planes apart)",
     "paper": "paper (restored slices without the 4 outermost voxels, equalised, as published)",
@@ -185,6 +189,7 @@ def _judge(judged: _Judged, view: View, real: Reference, halves: Halves, keep_si
     """Compare every method at every factor, seen one way, with the real images."""
     features = real.features[view.rescaling]
     ruler, floor = Ruler(features), Floor(features, halves)
+    single = Kid(FeatureSet.of(thinned(features, REAL_OF_SINGLE)))
     keys = sorted({(r.counts["factor"], m) for r, _ in judged.slides for m in r.counts["images"]})
     most: dict[int, int] = {}
     with progress(f"evaluate {view.name}: distances", len(keys), "sets") as bar:
@@ -199,7 +204,7 @@ def _judge(judged: _Judged, view: View, real: Reference, halves: Halves, keep_si
 
             def one(who: SlideFeatures, plane: str, rows: NDArray[np.float32]) -> None:
                 if keep_single and len(rows) >= 2:
-                    value = ruler.kid(FeatureSet.of(rows))
+                    value = single(FeatureSet.of(rows))
                     score = {"plane": plane, "channel": ALL, "metric": KID, "value": value}
                     whose = {"slide": who.slide, "patient": who.patient, "n": len(rows)}
                     judged.single.append(common | whose | score)  # noqa: B023

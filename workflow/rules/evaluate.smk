@@ -126,7 +126,7 @@ rule evaluate_cohort:
     threads: 2
     resources:
         mem_mb=growing(8000),
-        runtime=120,
+        runtime=480,
     params:
         algorithm=2,
         settings=settings("evaluate"),
