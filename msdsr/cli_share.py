@@ -83,12 +83,13 @@ def view(
     if napari:
         typer.echo(napari_command(stores))
         return
-    with Service(stores, port) as service:
+    asked = threading.Event()
+    # First, so that a stop is heard from the moment the address is known.
+    with on_sigterm(asked.set), Service(stores, port) as service:
         typer.echo(f"view: {', '.join(store.name for store in stores)}")
         typer.echo(f"view: {service.url} (Ctrl-C stops it)")
         sys.stdout.flush()
         if not no_open:
             webbrowser.open(service.url)
-        asked = threading.Event()
-        with on_sigterm(asked.set), contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt):
             asked.wait()

@@ -37,7 +37,9 @@ def page(chromium):
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next(filter(None, map(shutil.which, names)))
     browser = chromium.browser_type.launch(executable_path=path, args=SOFTWARE_GL)
-    yield browser.new_page(viewport={"width": 1000, "height": 700})
+    page = browser.new_page(viewport={"width": 1000, "height": 700})
+    page.set_default_timeout(120000)
+    yield page
     browser.close()
 
 
@@ -53,7 +55,7 @@ def test_neuroglancer_shows_the_voxels_and_asks_nobody_else(page, stores):
         page.goto(service.url)
         assert page.evaluate("document.createElement('canvas').getContext('webgl2') !== null")
         wanted = {(255, 0, 255), (0, 255, 0), (255, 255, 255)}
-        for _ in range(60):
+        for _ in range(360):
             page.wait_for_timeout(250)
             picture = colours(page)
             counts = {c: int((picture == c).all(axis=-1).sum()) for c in wanted}

@@ -156,4 +156,4 @@ def test_the_command_serves_until_it_is_asked_to_stop(slide):
         url = running.stdout.readline().split()[1]
         assert b"neuroglancer" in get(url)[1]
         running.terminate()
-        assert running.wait(20) == 0
+        assert running.wait(120) == 0
