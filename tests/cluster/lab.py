@@ -69,7 +69,7 @@ CONFIG = {
     "superresolve": {
         "factors": [2],
         "methods": ["msdsr"],
-        "steps": 8,
+        "steps": 6,
         "stride": 12,
         "checkpoint_minutes": 0.0,  # every step is saved
     },
@@ -94,6 +94,9 @@ class StandIn(torch.nn.Module):
     def forward(self, x):
         return torch.relu(torch.nn.functional.conv2d(x, self.weight, stride=23)).mean((2, 3))
 
+
+RESTORING = ("superresolve_slide", "superresolve_heldout")
+EVALUATING = ("evaluate_reference", "evaluate_slide", "evaluate_cohort")
 
 STARTED: list[subprocess.Popen[str]] = []
 """Each Snakemake of a test, to be ended with it."""
@@ -147,10 +150,13 @@ class Lab:
     def start(self, *arguments: object, profile: Path = PROFILE) -> subprocess.Popen[str]:
         """Start Snakemake here, and do not wait for it."""
         command = [sys.executable, POLLING, "--snakefile", REPOSITORY / "workflow/Snakefile"]
-        options = ["--profile", profile, "--latency-wait", 5]
+        # One thread a job: Snakemake tells numerical libraries of a rule's threads, and many
+        # threads of a few jobs that share two cores keep each other waiting.
+        threads = [f"{rule}=1" for rule in ("train_model", *RESTORING, *EVALUATING)]
+        options = ["--profile", profile, "--latency-wait", 5, "--set-threads", *threads]
         with (self.folder / "said.txt").open("w") as said:
             process = subprocess.Popen(
-                [str(word) for word in (*command, *options, *arguments)],
+                [str(word) for word in (*command, *arguments, *options)],
                 cwd=self.folder,
                 env=self.slurm.env() | {"OMP_NUM_THREADS": "1"},
                 stdout=said,
@@ -165,7 +171,7 @@ class Lab:
         """Return what the Snakemake that was started last has said."""
         return (self.folder / "said.txt").read_text()
 
-    def finish(self, process: subprocess.Popen[str], expect: int = 0, timeout: float = 500) -> str:
+    def finish(self, process: subprocess.Popen[str], expect: int = 0, timeout: float = 900) -> str:
         """Wait for Snakemake and return all it said."""
         try:
             process.wait(timeout)
