@@ -244,6 +244,8 @@ def figures(record: dict[str, Any]) -> list[dict[str, str]]:
             "all_made": "all made",
         }
         for key, words in kinds.items():
+            if key not in one:
+                continue
             rows.append(
                 {
                     "what": f"plan of {one['slides']:,} slides ({one['jobs']:,} jobs), {words}; "

@@ -10,13 +10,13 @@ from typing import Literal, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from msdsr.config import Section
+from msdsr.config import Config, Section
 from msdsr.configfile import explain
 from msdsr.errors import UserError
 from msdsr.failures import Failure, failures_path, read_failures
 from msdsr.manifest import manifest_path
 from msdsr.sheet import read_sheet
-from msdsr.volume import VoxelSize
+from msdsr.volume import VoxelSize, auto_factor
 from msdsr.volume.geometry import FACTORS
 
 S = TypeVar("S", bound=Section)
@@ -95,6 +95,18 @@ def parse_planes(option: str, text: str) -> tuple[int, ...]:
     if any(plane < 0 for plane in planes):
         raise UserError(option, repr(text), "numbers of planes, from 0, commas between")
     return planes
+
+
+def factors_of(config: Config, sheet: str | Path) -> list[int]:
+    """Return a configuration's factors as numbers, ``auto`` as the sheet's slides ask for."""
+    asked = set(config.superresolve.factors)
+    rows = read_sheet(sheet, check_files=False).to_dict("records")
+    infer = [row for row in rows if row["split"] == "infer"] if "auto" in asked else []
+    found = {
+        auto_factor(VoxelSize(row["z_um"], row["y_um"], row["x_um"]), f"{sheet}: {row['slide']}")
+        for row in infer
+    }
+    return sorted({factor for factor in asked if factor != "auto"} | found)
 
 
 @dataclass(frozen=True)

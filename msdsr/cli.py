@@ -22,6 +22,7 @@ from msdsr.arguments import (
     parse_voxel,
 )
 from msdsr.cli_cluster import cluster_app
+from msdsr.cli_cohort import cohort_app, plan
 from msdsr.cli_config import config_app
 from msdsr.cli_options import (
     Cohort,
@@ -59,6 +60,8 @@ app = typer.Typer(
 )
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(config_app, name="config")
+app.add_typer(cohort_app, name="cohort")
+app.command()(plan)
 app.add_typer(fetch_app, name="fetch")
 app.add_typer(phantom_app, name="phantom")
 app.add_typer(sheet_app, name="sheet")

@@ -133,7 +133,8 @@ class ModelConfig(Section):
 
     path: str | None = Field(
         default=None,
-        description="Folder of a released model (config.json and safetensors), never retrained.",
+        description="Folder of a released model (config.json and safetensors), never retrained; or "
+        "the bare name of one under resources/models/, such as `phantom-tiny`.",
     )
     kind: Kind = Field(
         default="msdsr",

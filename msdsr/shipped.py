@@ -17,7 +17,8 @@ def model_folder(path: str) -> str:
     Parameters
     ----------
     path
-        As the configuration gives it (`models.<name>.path`), relative to the working directory.
+        As the configuration gives it (`models.<name>.path`), relative to the working directory; or
+        the bare name of a released model, such as ``phantom-tiny``, for `resources/models/` and it.
 
     Returns
     -------
@@ -25,6 +26,10 @@ def model_folder(path: str) -> str:
         `path` itself where something is there, or where the package carries no such folder; else
         the package's own copy, with an absolute path.
     """
+    if len(Path(path).parts) == 1 and not Path(path).exists():
+        released = f"{PREFIX}/models/{path}"
+        found = model_folder(released)
+        return found if Path(found).exists() else path
     named = Path(path)
     if named.is_absolute() or named.parts[:1] != (PREFIX,) or ".." in named.parts or named.exists():
         return path

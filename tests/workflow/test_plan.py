@@ -290,3 +290,14 @@ def test_huge_slides_can_be_restored_in_parts(demo):
     assert all(job["input"].count(".done") == 3 for job in slides)
     assert plan.text.count("--finish --device auto --gpus 0") == len(slides)
     assert plan.text.count("--part 2-of-3 --device auto --gpus 1") == len(slides)
+
+
+def test_a_released_model_goes_by_its_name(project):
+    two_cohorts(project)
+    file = project.folder / "config/config.yaml"
+    file.write_text(file.read_text().replace("path: resources/models/frozen", "path: frozen"))
+    (job,) = project.plan("report_new").of("superresolve_slide")
+    assert "resources/models/frozen/config.json" in job["input"]
+    file.write_text(file.read_text().replace("path: frozen", "path: phantom-tiny"))
+    (job,) = project.plan("report_new").of("superresolve_slide")
+    assert "resources/models/phantom-tiny/config.json" in job["input"]
