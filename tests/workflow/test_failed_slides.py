@@ -71,7 +71,7 @@ def test_the_rest_is_reported_and_a_repaired_file_makes_what_is_missing(lab):
     assert not (lab.folder / "results/c/failed.csv").exists()
     later = lab.commands()[len(before) :]
     restored = [call[1].split("/")[3] for call in later if call[0] == "superresolve"]
-    assert restored == ["B"]
+    assert set(restored) == {"B"}  # the slide, and its held-out planes
     assert sorted(call[1] for call in later if call[0] == "ingest") == ["raw/B.tif", "raw/W.tif"]
     assert "Nothing to be done" in lab.run()
 
