@@ -1,7 +1,8 @@
 """How sure a difference of two FIDs is: crops drawn again and again, the same ones for both.
 
-Exact, and of crops one by one, from a few hundred of them: for two ways of restoring the same volumes.
-What other patients would give is `msdsr.metrics.bootstrap`, which draws whole patients.
+Exact, and of crops one by one, from a few hundred of them: for two ways of restoring the same
+volumes. What other patients would give is `msdsr.metrics.bootstrap`, which draws whole
+patients.
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ REAL = "real"
 SPLITS = 5
 """Halvings of the reference whose figures are averaged; fewer where there are no more."""
 
+SMALLEST_PART = 0.25
+"""Part of the images that the smaller half has at least: FID of a few says nothing."""
+
 
 @dataclass(frozen=True)
 class Halves:
@@ -34,16 +37,17 @@ class Halves:
 
 
 def halve(reference: Reference, seed: int) -> Halves:
-    """Cut the real images in two, several times, by patient if there are two, else by slide.
+    """Cut the real images in two, several times: by patient, else by slide, else by image.
 
-    With one slide alone its images are cut in two; overlapping and neighbouring crops are alike,
-    so the floor then lies too low.
+    A cut that leaves less than a quarter of the images on one side is none. Where only the images
+    themselves can be cut in two, overlapping and neighbouring crops are alike, and the floor lies
+    too low.
     """
     slide = np.asarray(reference.slide_of_row)
     patients = np.unique(np.asarray(reference.patients), return_inverse=True)[1][slide]
     for by, group in (("patient", patients), ("slide", slide), ("image", np.arange(len(slide)))):
-        if len(np.unique(group)) >= 2:
-            return Halves(by, tuple(_splits(group, seed)))
+        if splits := tuple(_splits(group, seed)):
+            return Halves(by, splits)
     raise ValueError("a floor needs at least two real images")
 
 
@@ -58,6 +62,9 @@ def _splits(
         # A group goes to the first half if its middle does; each half has at least one.
         first = before + sizes[order] / 2 <= len(group) / 2
         first[0], first[-1] = True, False
+        part = sizes[order][first].sum() / len(group)
+        if not SMALLEST_PART <= part <= 1 - SMALLEST_PART:
+            continue
         chosen = frozenset(order[first].tolist())
         if chosen in seen or frozenset(range(len(names))) - chosen in seen:
             continue

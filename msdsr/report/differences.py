@@ -38,7 +38,7 @@ DISTANCES = (
     Measure("FID", "XZ", "FID XZ", "low", 1),
     Measure("FID", "YZ", "FID YZ", "low", 1),
     Measure("KID", "mean", "KID ×10³", "low", 2, 1000.0),
-    Measure("MMD", "mean", "MMD ×10³", "low", 2, 1000.0),
+    Measure("MMD", "mean", "MMD ×10³", "low", 2),
 )
 SCORES = (
     Measure("PSNR", "mean", "PSNR (dB)", "high", 2),

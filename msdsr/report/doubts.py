@@ -29,7 +29,7 @@ AGAINST = {"heldout": "held-out planes", "truth": "the truth"}
 REASONS = {
     "std": "The samples differ most here",
     "distance": "Far from an acquired plane",
-    "residual": "Channels go together here as they do in no acquired plane",
+    "residual": "Values that neither neighbouring acquired plane holds",
 }
 
 

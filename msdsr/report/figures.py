@@ -20,6 +20,7 @@ from msdsr.report.numbers import (
     ACQUIRED,
     ALL,
     FLOORS,
+    LABELS,
     MEAN,
     REAL,
     TRUTH,
@@ -42,6 +43,7 @@ FLOOR_LINES = (
     (TRUTH, (MEAN,), "true volume", "--"),
     (REAL, (MEAN, "XY"), "real against real", "-."),
 )
+DASHES = {method: dashes for method, _, _, dashes in FLOOR_LINES}
 MOST_POINTS = 64
 """Points of one line: a spectrum of a large crop has more than can be told apart."""
 
@@ -272,11 +274,11 @@ def _lines_panel(ax: Axes, part: pd.DataFrame, methods: Sequence[str], what: Lin
             own[what.x],
             own[what.y],
             color=MUTED if method in FLOORS else colour_of(method, methods),
-            linestyle=":" if method in FLOORS else "-",
+            linestyle=DASHES.get(method, "-"),
             marker=MARKERS.get(method, "o") if len(own) <= 12 else "",
             markersize=4,
             linewidth=1.5,
-            label=method,
+            label=LABELS.get(method, method),
         )
     if what.level == "1":
         ax.axhline(1, color=MUTED, linestyle="--", linewidth=1)

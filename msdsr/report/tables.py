@@ -62,7 +62,7 @@ DISTANCES = (
     Column("YZ", "FID", "YZ", "FID", LOW, 1),
     Column(WORST, "FID", "worst", "FID", LOW, 1),
     Column(MEAN, "KID", "KID", "×10³", LOW, 1, 1000),
-    Column(MEAN, "MMD", "MMD", "×10³", LOW, 1, 1000),
+    Column(MEAN, "MMD", "MMD", "×10³", LOW, 1),
 )
 PAIRS = (
     *(Column(p, "PSNR", f"PSNR {p}", "dB", HIGH, 2) for p in (*PLANES, MEAN, THREE_D)),

@@ -25,6 +25,8 @@ from msdsr.report.numbers import (
 from msdsr.report.tables import HIGH, LOW, best_of, worst_plane
 
 FEW_SLIDES = 5
+FEW_IMAGES = 2048
+"""Below as many images as Inception has features, FID depends on their number above all."""
 PAIRED = (("PSNR", 2, " dB"), ("SSIM", 3, ""))
 
 
@@ -94,7 +96,8 @@ def _verdict(
     lines += _paired(best, heldout, "on held-out acquired planes")
     lines += _floors(distances, summary)
     if fid and not any(number.has_interval for number in fid.values()):
-        lines.append(f"No intervals: {intervals}." if intervals else "Intervals were not measured.")
+        why = intervals.removeprefix("none: ")
+        lines.append(f"No intervals: {why}." if why else "Intervals were not measured.")
     if slides < FEW_SLIDES:
         lines.append(f"{slides} slide{'s' if slides != 1 else ''} only: differences may be chance.")
     return Verdict(factor, headline, methods, tuple(lines))
@@ -139,7 +142,8 @@ def _method(method: str, fid: dict[str, Number], distances: Values) -> str:
             parts.append(f"{abs(change):.0f}\u00a0% {way} the best baseline, {rival}")
     if (plane := worst_plane(distances, method)) is not None:
         parts.append(f"worst plane {plane}, {fixed(distances[method, plane, 'FID'].value, 1)}")
-    if (floor := _real(distances)) is not None and floor.value > 0:
+    floor = _real(distances)
+    if floor is not None and floor.value > 0 and min(floor.n, mine.n) >= FEW_IMAGES:
         parts.append(f"{mine.value / floor.value:.1f} times the floor")
     return "; ".join(parts)
 
@@ -181,7 +185,8 @@ def _floors(distances: Values, summary: Mapping[str, Any]) -> Sequence[str]:
     if (real := _real(distances)) is not None:
         by = summary.get("floor", {}).get("by", "")
         others = {"patient": " of other patients", "slide": " of other slides"}.get(by, "")
-        lines.append(f"The floor, real images against real ones{others}: {said(real)}.")
+        few = f" (FID of {real.n} images alone: not to be compared)" if real.n < FEW_IMAGES else ""
+        lines.append(f"The floor, real images against real ones{others}: {said(real)}{few}.")
     if (true := distances.get((TRUTH, MEAN, "FID"))) is not None:
         lines.append(f"The true volume itself scores {said(true)} on as many images.")
     if (planes := distances.get((ACQUIRED, "XY", "FID"))) is not None:
