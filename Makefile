@@ -1,7 +1,7 @@
 # make demo      all eight stages on the embedded phantom cohort, on the CPU
 # make test      the tests
 # make example   the public example: one real volume with known truth
-# make cluster   the workflow on a real Slurm; installs Debian's Slurm (as root)
+# make cluster   the workflow on a real Slurm, with faults; installs Debian's Slurm (as root)
 # make browser   installs Debian's Chromium for the browser tests, where there is none (as root)
 # make demo-model  trains resources/models/phantom-tiny anew (hours on a CPU)
 # make container  the image for `--sdm apptainer`: msdsr.sif (VARIANT=cuda: for GPUs)

@@ -52,7 +52,7 @@ CONFIG = {
                 "norm_num_groups": 4,
             },
             "optimiser": {
-                "images": 2400,  # some seconds, for faults to find it at work
+                "images": 4800,  # some seconds, for faults to find it at work
                 "batch": 16,
                 "micro_batch": 16,
                 "validate_every": 1_000_000,
