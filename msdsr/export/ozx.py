@@ -46,6 +46,8 @@ def write_zip(members: Sequence[Member], target: Path, tick: Tick, *, ome: bool)
                 entry = zipfile.ZipInfo(member.name, EPOCH)
                 entry.create_system = 3  # Unix, wherever it is written
                 entry.external_attr = 0o644 << 16
+                # ZIP64 needs 4.5; Python 3.11.2 does not say so by itself.
+                entry.extract_version = entry.create_version = zipfile.ZIP64_VERSION
                 with archive.open(entry, "w", force_zip64=True) as out:
                     _copy(member, out, tick)  # type: ignore[arg-type]
             if ome:
