@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -16,16 +16,14 @@ from msdsr.manifest import write_text_atomically
 from msdsr.report.comparability import Judgement, facts, judge
 from msdsr.report.differences import (
     DISTANCES,
-    FLOORS,
     SCORES,
     Compared,
-    Figure,
     Measure,
     compare_measure,
-    figures,
     methods_of,
     slide_values,
 )
+from msdsr.report.numbers import ALL, FLOORS, Number, Values, fixed, label_of, values_of
 from msdsr.report.pages import render
 from msdsr.report.pictures import Picture, Plate, draw_plate
 from msdsr.report.sides import Side, open_side
@@ -35,14 +33,11 @@ MOST_PICTURES = 3
 N_TOLERANCE = 0.05
 """Numbers of images that differ by more than this share are told apart by FID's bias alone."""
 
-LABELS = {"acquired": "real planes", "truth": "true volume", "real": "real against real"}
 VIEWS = {
     ("v2", "window"): "one fixed window of intensities",
     ("v2", "equalised"): "equalised histograms",
     ("paper", "equalised"): "the paper's protocol",
 }
-
-Found = Mapping[tuple[str, str, str], Figure]
 
 
 @dataclass(frozen=True)
@@ -136,7 +131,7 @@ def _groups(a: Side, b: Side, factor: int, judgement: Judgement) -> Iterable[Gro
     """Return the tables of one factor: distances by protocol, paired scores, held-out planes."""
     for (protocol, rescaling), title in VIEWS.items():
         found = [
-            figures(s.tables["slicefid"], factor, protocol=protocol, rescaling=rescaling)
+            values_of(s.tables["slicefid"], factor=factor, protocol=protocol, rescaling=rescaling)
             for s in (a, b)
         ]
         why = judgement.distances + (judgement.window if rescaling == "window" else ())
@@ -147,7 +142,7 @@ def _groups(a: Side, b: Side, factor: int, judgement: Judgement) -> Iterable[Gro
         ("paired", "Against the known truth", "slides"),
         ("heldout", "Against acquired planes that were held out", "heldout_slides"),
     ):
-        found = [figures(s.tables[table], factor, channel="all") for s in (a, b)]
+        found = [values_of(s.tables[table], factor=factor, channel=ALL) for s in (a, b)]
         yield from _group(a, b, title, factor, judgement.scores, found, SCORES, slides)
 
 
@@ -157,7 +152,7 @@ def _group(
     title: str,
     factor: int,
     why_not: tuple[str, ...],
-    found: list[dict[tuple[str, str, str], Figure]],
+    found: Sequence[Values],
     measures: Iterable[Measure],
     per_slide: str | None,
 ) -> Iterable[Group]:
@@ -184,12 +179,12 @@ def _group(
                 )
             )
         if rows:
-            methods.append(MethodRows(LABELS.get(method, method), method in FLOORS, tuple(rows)))
+            methods.append(MethodRows(label_of(method), method in FLOORS, tuple(rows)))
     if methods:
         yield Group(title, factor, why_not, tuple(methods))
 
 
-def _biased(measure: Measure, a: Figure, b: Figure) -> bool:
+def _biased(measure: Measure, a: Number, b: Number) -> bool:
     """Return whether FID of the two is of numbers of images too different to be compared."""
     return measure.metric == "FID" and abs(a.n - b.n) > N_TOLERANCE * max(a.n, b.n)
 
@@ -268,10 +263,8 @@ def _png(picture: Picture) -> bytes:
 
 
 def shown(measure: Measure, value: float) -> str:
-    """Return a number with the digits of its measure and a proper minus."""
-    if value != value:
-        return "–"
-    return f"{value * measure.scale:.{measure.digits}f}".replace("-", "−")
+    """Return a number with the digits of its measure."""
+    return fixed(value, measure.digits, measure.scale)
 
 
 def signed(measure: Measure, value: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,13 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from msdsr.report.numbers import ALL, FLOORS, PLANES, Number, Values
 from msdsr.report.sides import Side
 
 RESAMPLES, SEED = 2000, 0
 FEWEST_PATIENTS = 3
 """With fewer, draws of patients are too alike to tell anything."""
-
-FLOORS = ("acquired", "truth", "real")
 
 
 class Measure(NamedTuple):
@@ -54,21 +52,6 @@ SCORES = (
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A number, its 95 % interval (NaN where there is none), and how many images it is of."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether both ends are known."""
-        return math.isfinite(self.low) and math.isfinite(self.high)
-
-
-@dataclass(frozen=True)
 class Difference:
     """B less A, with what its interval comes from; ``how`` is empty where there is none."""
 
@@ -83,33 +66,16 @@ class Compared:
     """One measure of one method in both cohorts."""
 
     measure: Measure
-    a: Figure
-    b: Figure
+    a: Number
+    b: Number
     difference: Difference
     verdict: str
 
 
-def figures(table: pd.DataFrame, factor: int, **where: str) -> dict[tuple[str, str, str], Figure]:
-    """Return the rows of a table by method, plane and metric."""
-    if table.empty:
-        return {}
-    rows = table[table["factor"] == factor]
-    for column, value in where.items():
-        rows = rows[rows[column] == value]
-    wanted = rows[["method", "plane", "metric", "value", "low", "high", "n"]]
-    return {
-        (str(method), str(plane), str(metric)): Figure(
-            float(value), float(low), float(high), int(n) if n == n else 0
-        )
-        for method, plane, metric, value, low, high, n in wanted.itertuples(index=False)
-        if value == value
-    }
-
-
 def compare_measure(
     measure: Measure,
-    a: Figure,
-    b: Figure,
+    a: Number,
+    b: Number,
     slides: tuple[pd.DataFrame, pd.DataFrame],
     *,
     comparable: bool,
@@ -186,18 +152,17 @@ def _interval(value: float, drawn: NDArray[np.float64], how: str) -> Difference:
 
 
 def _verdict(
-    measure: Measure, a: Figure, b: Figure, difference: Difference, comparable: bool
+    measure: Measure, a: Number, b: Number, difference: Difference, comparable: bool
 ) -> str:
     if not comparable:
         return "not comparable"
     better = _better(measure, a.value, b.value)
     if difference.how:
         return better if difference.low > 0 or difference.high < 0 else "no difference shown"
-    if a.has_interval and b.has_interval:
-        if a.high < b.low or b.high < a.low:
-            return f"{better}: the intervals do not overlap"
-        return "the intervals overlap"
-    return "no interval: may be chance"
+    apart = a.apart_from(b)
+    if apart is None:
+        return "no interval: may be chance"
+    return f"{better}: the intervals do not overlap" if apart else "the intervals overlap"
 
 
 def _better(measure: Measure, a: float, b: float) -> str:
@@ -224,17 +189,17 @@ def slide_values(
         (rows["factor"] == factor)
         & (rows["method"] == method)
         & (rows["metric"] == measure.metric)
-        & (rows["channel"] == "all")
+        & (rows["channel"] == ALL)
     ]
     if measure.metric == "KID" and measure.plane == "mean":
-        rows = rows[rows["plane"].isin(("XY", "XZ", "YZ"))]
+        rows = rows[rows["plane"].isin(PLANES)]
         groups = rows.groupby(["slide", "patient"])["value"]
         means = groups.mean()[groups.count() == 3]
         return means.reset_index()[columns]
     return rows.loc[(rows["plane"] == measure.plane) & rows["value"].notna(), columns]
 
 
-def methods_of(*found: Mapping[tuple[str, str, str], Figure]) -> list[str]:
+def methods_of(*found: Values) -> list[str]:
     """Return the methods that all sides hold, floors last."""
     shared = set.intersection(*({method for method, _, _ in each} for each in found))
     names = [method for method, _, _ in found[0] if method in shared]

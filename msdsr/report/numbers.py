@@ -166,21 +166,30 @@ def read_numbers(metrics: Path) -> Numbers:
     UserError
         When the table of distances is missing, or a table is damaged.
     """
-    tables = {}
-    for name, columns in TABLES.items():
+    for name in REQUIRED:
         path = metrics / f"{name}.parquet"
         if not path.exists():
-            if name in REQUIRED:
-                raise UserError(path, "missing", "a table of a cohort", "evaluate the cohort again")
-            tables[name] = pd.DataFrame(columns=[*columns])
-            continue
-        try:
-            tables[name] = _complete(pd.read_parquet(path), columns)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                path, f"unreadable ({error})", "a table of a cohort", "evaluate the cohort again"
-            ) from None
-    return Numbers(tables, metrics)
+            raise UserError(path, "missing", "a table of a cohort", "evaluate the cohort again")
+    return Numbers({name: read_table(metrics, name) for name in TABLES}, metrics)
+
+
+def read_table(metrics: Path, name: str) -> pd.DataFrame:
+    """Read one of `TABLES`, with every column of it; one that is missing is empty.
+
+    Raises
+    ------
+    UserError
+        When it is damaged.
+    """
+    path, columns = metrics / f"{name}.parquet", TABLES[name]
+    if not path.exists():
+        return pd.DataFrame(columns=[*columns])
+    try:
+        return _complete(pd.read_parquet(path), columns)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            path, f"unreadable ({error})", "a table of a cohort", "evaluate the cohort again"
+        ) from None
 
 
 def _complete(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,8 @@ import pandas as pd
 
 from msdsr.errors import UserError
 from msdsr.manifest import Manifest, manifest_path, read_manifest
+from msdsr.report.numbers import read_table
 
-DEFAULTS: Mapping[str, Any] = {"protocol": "v2", "rescaling": "window", "channel": "all"}
-"""What a column holds that an older evaluation did not write."""
-
-NUMERIC = ("low", "high", "se")
 TABLES = ("slicefid", "paired", "heldout", "slides", "heldout_slides")
 
 
@@ -111,7 +107,7 @@ def open_side(letter: str, named: str, results: Path) -> Side:
 
 def _read(letter: str, metrics: Path) -> Side:
     summary = _summary(metrics / "summary.json")
-    tables = {name: _table(metrics / f"{name}.parquet") for name in TABLES}
+    tables = {name: read_table(metrics, name) for name in TABLES}
     if tables["slicefid"].empty and tables["paired"].empty:
         raise UserError(metrics, "no numbers in it", "tables of a cohort", "evaluate it again")
     folder = metrics.parent if metrics.name == "metrics" else None
@@ -131,24 +127,6 @@ def _summary(path: Path) -> dict[str, Any]:
             path, f"without {', '.join(sorted(missing))}", "the summary of a cohort", "evaluate it"
         )
     return dict(summary)
-
-
-def _table(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        return pd.DataFrame()
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            path, f"unreadable ({error})", "a table of a cohort", "evaluate it again"
-        ) from None
-    for column, value in DEFAULTS.items():
-        if column not in table:
-            table[column] = value
-    for column in NUMERIC:
-        if column not in table:
-            table[column] = math.nan
-    return table
 
 
 def joined(values: Iterable[Any], most: int = 4) -> str:

@@ -11,10 +11,10 @@ from msdsr.report.comparability import judge
 from msdsr.report.compare import build_comparison
 from msdsr.report.differences import (
     SCORES,
-    Figure,
     compare_measure,
     difference_of,
 )
+from msdsr.report.numbers import Number
 from msdsr.report.sides import open_side
 from msdsr.volume import VoxelSize, write_volume
 
@@ -118,9 +118,10 @@ def test_few_patients_give_no_interval():
 )
 def test_without_slides_only_the_intervals_speak(a, b, said):
     empty = pd.DataFrame(columns=["slide", "patient", "value"])
-    found = compare_measure(PSNR, Figure(*a, 9), Figure(*b, 9), (empty, empty), comparable=True)
+    a, b = Number(*a, n=9), Number(*b, n=9)
+    found = compare_measure(PSNR, a, b, (empty, empty), comparable=True)
     assert found.verdict == said
-    refused = compare_measure(PSNR, Figure(*a, 9), Figure(*b, 9), (empty, empty), comparable=False)
+    refused = compare_measure(PSNR, a, b, (empty, empty), comparable=False)
     assert refused.verdict == "not comparable"
 
 
