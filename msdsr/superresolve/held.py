@@ -65,9 +65,8 @@ def restore_held_out(
     """
     volume, out = Path(volume), Path(out)
     kind = choose_device(device)
-    folder, table = (None if path is None else Path(path) for path in (model, patches))
-    request = Request(volume, method, factor, settings, folder, seed, table).settled(kind)
-    ready = request.prepare(kind)
+    request = Request.of(volume, method, factor, settings, model, seed, patches)
+    ready = request.settled(kind).prepare(kind)
     spec = read_spec(volume)
     every = held_out(ready.task.factor, spec.voxel)
     if reason := _why_not(every, spec.shape[1]):

@@ -62,6 +62,23 @@ class Request:
     patches: Path | None = None
     calibration: Path | None = None
 
+    @classmethod
+    def of(
+        cls,
+        volume: str | Path,
+        method: str,
+        factor: int | Literal["auto"],
+        settings: SuperresolveConfig,
+        model: str | Path | None = None,
+        seed: int = 0,
+        patches: str | Path | None = None,
+        calibration: str | Path | None = None,
+    ) -> Request:
+        """Return a request whose paths may be text."""
+        paths = (None if p is None else Path(p) for p in (model, patches, calibration))
+        folder, table, scales = paths
+        return cls(Path(volume), method, factor, settings, folder, seed, table, scales)
+
     def to_json(self) -> dict[str, Any]:
         """Return the request as JSON values."""
         return {
@@ -78,16 +95,8 @@ class Request:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Request:
         """Return the request that `to_json` told of."""
-        return cls(
-            Path(values["volume"]),
-            values["method"],
-            values["factor"],
-            SuperresolveConfig.model_validate(values["settings"]),
-            None if values["model"] is None else Path(values["model"]),
-            values["seed"],
-            None if values["patches"] is None else Path(values["patches"]),
-            None if values["calibration"] is None else Path(values["calibration"]),
-        )
+        settings = SuperresolveConfig.model_validate(values["settings"])
+        return cls.of(**values | {"settings": settings})
 
     def settled(self, device: torch.device) -> Request:
         """Return the request with the device's choice in place of ``precision: auto``.

@@ -102,10 +102,7 @@ def superresolve(
     Stopped
         After SIGTERM; call again to go on.
     """
-    request = Request(
-        Path(volume), method, factor, settings, _path(model), seed, _path(patches),
-        _path(calibration),
-    )  # fmt: skip
+    request = Request.of(volume, method, factor, settings, model, seed, patches, calibration)
     kind = choose_device(device)
     alone = finish or process_count(kind, gpus) == 1
     ready = request.settled(kind).prepare(kind if alone else torch.device("cpu"))
@@ -176,10 +173,7 @@ def superresolve_part(
     Stopped
         After SIGTERM; call again to go on.
     """
-    request = Request(
-        Path(volume), method, factor, settings, _path(model), seed, _path(patches),
-        _path(calibration),
-    )  # fmt: skip
+    request = Request.of(volume, method, factor, settings, model, seed, patches, calibration)
     kind = choose_device(device)
     alone = process_count(kind, gpus) == 1
     ready = request.settled(kind).prepare(kind if alone else torch.device("cpu"))
@@ -188,10 +182,6 @@ def superresolve_part(
         mine = part.of(stage.blocks)
         stage.restore(mine, gpus, preview)
         return PartDone(part, len(mine), len(stage.blocks))
-
-
-def _path(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path)
 
 
 class _Stage:
