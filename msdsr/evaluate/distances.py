@@ -131,7 +131,7 @@ def distance_rows(pooled: Pooled, ruler: Ruler, sure: Sureness) -> Iterator[Row]
                 statistics.setdefault(metric, {})[plane] = statistic
                 low, high = sure.interval(statistic, value)
             found.setdefault(metric, {})[plane] = (value, se, pool.n)
-            yield _row(plane, metric, value, Interval(low, high), se, pool.n)
+            yield figure_row(plane, metric, value, Interval(low, high), se, pool.n)
     for metric, by_plane in found.items():
         if all(plane in by_plane for plane in PLANES):
             value = slice_mean({plane: by_plane[plane][0] for plane in PLANES})
@@ -139,14 +139,15 @@ def distance_rows(pooled: Pooled, ruler: Ruler, sure: Sureness) -> Iterator[Row]
             between = UNKNOWN
             if sure.possible:
                 between = sure.interval(_mean_of(statistics[metric]), value)
-            yield _row(MEAN, metric, value, between, se, min(by_plane[p][2] for p in PLANES))
+            yield figure_row(MEAN, metric, value, between, se, min(by_plane[p][2] for p in PLANES))
 
 
 def _mean_of(statistics: Mapping[str, Statistic]) -> Callable[[NDArray[np.int64]], float]:
     return lambda chosen: slice_mean({plane: statistics[plane](chosen) for plane in PLANES})
 
 
-def _row(plane: str, metric: str, value: float, between: Interval, se: float, n: int) -> Row:
+def figure_row(plane: str, metric: str, value: float, between: Interval, se: float, n: int) -> Row:
+    """Return a row of the table of distances, but for whose it is."""
     return {
         "plane": plane,
         "metric": metric,

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from msdsr.evaluate.distances import Row, Ruler
+from msdsr.evaluate.distances import Row, Ruler, figure_row
 from msdsr.evaluate.reference import Reference
+from msdsr.metrics.bootstrap import UNKNOWN
 from msdsr.metrics.features import FeatureSet
 
 REAL = "real"
@@ -114,15 +115,6 @@ class Floor:
             ruler = Ruler(self._features[first])
             for metric, value, se in ruler.measure(FeatureSet.of(self._features[thinned])):
                 found.setdefault(metric, []).append((value, se))
-        nan = float("nan")
         for metric, values in found.items():
             value, se = (float(v) for v in np.mean(values, axis=0))
-            yield {
-                "plane": "XY",
-                "metric": metric,
-                "value": value,
-                "low": nan,
-                "high": nan,
-                "se": se,
-                "n": n,
-            }
+            yield figure_row("XY", metric, value, UNKNOWN, se, n)
