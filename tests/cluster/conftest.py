@@ -40,17 +40,17 @@ def clean(slurm):
 
 
 @pytest.fixture
-def lab(tmp_path, slurm):
+def lab(tmp_path, slurm, standin_path):
     folder = tmp_path / "a lab's clone"
     folder.mkdir()
-    return Lab.furnish(folder, slurm)
+    return Lab.furnish(folder, slurm, standin_path)
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory, slurm):
+def whole(tmp_path_factory, slurm, standin_path):
     """A lab whose cohort ran to its report undisturbed. Tests look, and change copies of it."""
     folder = tmp_path_factory.mktemp("whole") / "a lab's clone"
     folder.mkdir()
-    lab = Lab.furnish(folder, slurm)
+    lab = Lab.furnish(folder, slurm, standin_path)
     lab.run()
     return lab
